@@ -1,0 +1,176 @@
+"""Reference pages that are read off the code: processes, configuration, commands.
+
+Written by hand, such tables drift; these fail the build when the code they describe does not load.
+"""
+
+import inspect
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+PREFIX = "autopipe."
+PROCESS_GROUPS = ("aiida.calculations", "aiida.workflows")
+
+
+def write(folder: Path) -> None:
+    """Write every generated page into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {
+        "commands.md": commands(),
+        "configuration.md": configuration(),
+        "dataset_file.md": dataset_file(),
+        "entry_points.md": entry_point_table(),
+        "processes.md": processes(),
+    }
+    for name, lines in pages.items():
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def our_entry_points(group: str) -> list[EntryPoint]:
+    """Return our entry points of one group, by name."""
+    return sorted(
+        (point for point in entry_points(group=group) if point.name.startswith(PREFIX)),
+        key=lambda point: point.name,
+    )
+
+
+def first_sentence(thing: object) -> str:
+    """Return the first paragraph of a docstring on one line."""
+    text = inspect.getdoc(thing) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def cell(text: object) -> str:
+    """Return text that is safe inside a table cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def entry_point_table() -> Iterator[str]:
+    """Yield one table of all entry points."""
+    yield "| group | entry point | what it is |"
+    yield "| --- | --- | --- |"
+    for group in (*PROCESS_GROUPS, "aiida.parsers", "aiida.data"):
+        for point in our_entry_points(group):
+            yield f"| `{group}` | `{point.name}` | {cell(first_sentence(point.load()))} |"
+
+
+def processes() -> Iterator[str]:
+    """Yield, for each process, its ports and its exit codes."""
+    for group in PROCESS_GROUPS:
+        for point in our_entry_points(group):
+            process = point.load()
+            spec = process.spec()
+            yield f"## `{point.name}`\n"
+            yield first_sentence(process) + "\n"
+            yield from ports("Inputs", spec.inputs)
+            yield from ports("Outputs", spec.outputs)
+            yield from exit_codes(spec)
+
+
+def ports(title: str, namespace: Any) -> Iterator[str]:
+    """Yield a table of the ports of our own; AiiDA's `metadata` is documented there."""
+    rows = [(name, port) for name, port in namespace.items() if name != "metadata"]
+    if not rows:
+        return
+    yield f"| {title.lower()} | type | required | |"
+    yield "| --- | --- | --- | --- |"
+    for name, port in rows:
+        kinds = getattr(port, "valid_type", None) or ()
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        names = ", ".join(kind.__name__ for kind in kinds if kind is not type(None)) or "namespace"
+        needed = "yes" if port.required else "no"
+        yield f"| `{name}` | {names} | {needed} | {cell(port.help or '')} |"
+    yield ""
+
+
+def exit_codes(spec: Any) -> Iterator[str]:
+    """Yield a table of the exit codes this package defines (AiiDA's own are below 200)."""
+    codes = sorted(
+        (code for code in spec.exit_codes.values() if code.status >= 200),
+        key=lambda code: code.status,
+    )
+    if not codes:
+        return
+    yield "| exit code | name | message |"
+    yield "| --- | --- | --- |"
+    labels = {code.status: label for label, code in spec.exit_codes.items()}
+    for code in codes:
+        yield f"| {code.status} | `{labels[code.status]}` | {cell(code.message)} |"
+    yield ""
+
+
+def configuration() -> Iterator[str]:
+    """Yield one section for each block of the input file."""
+    from aiida_autopipe.config.models import Config
+
+    yield from model_section(Config, "the top level", seen=set())
+
+
+def model_section(model: type[BaseModel], title: str, seen: set[type[BaseModel]]) -> Iterator[str]:
+    """Yield the table of one model, then those of the models inside it."""
+    seen.add(model)
+    yield f"## {title}\n"
+    yield first_sentence(model) + "\n"
+    yield "| key | type | meaning |"
+    yield "| --- | --- | --- |"
+    inner: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = inspect.isclass(kind) and issubclass(kind, BaseModel)
+        if nested and kind not in seen:
+            inner.append((name, kind))
+        shown = "block" if nested else f"`{type_name(kind)}`"
+        yield f"| `{name}` | {cell(shown)} | {cell(field.description or '')} |"
+    yield ""
+    for name, kind in inner:
+        yield from model_section(kind, f"`{name}`", seen)
+
+
+def type_name(kind: Any) -> str:
+    """Return a type as a user would write it."""
+    if inspect.isclass(kind) and not getattr(kind, "__args__", ()):
+        return kind.__name__
+    text = str(kind).replace("typing.", "").replace("NoneType", "null")
+    # Constraints are told in words where they matter; their representation is not for readers.
+    return text if "Annotated" not in text else plain(kind)
+
+
+def plain(kind: Any) -> str:
+    """Return an annotated type without its constraints."""
+    if hasattr(kind, "__metadata__"):
+        return type_name(kind.__origin__)
+    arguments = getattr(kind, "__args__", ())
+    if not arguments:
+        return type_name(kind)
+    inside = [type_name(argument).replace("NoneType", "null") for argument in arguments]
+    origin = getattr(kind, "__origin__", None)
+    if origin is None or not inspect.isclass(origin):
+        return " | ".join(inside)
+    return f"{origin.__name__}[{', '.join(inside)}]"
+
+
+def commands() -> Iterator[str]:
+    """Yield the help of every subcommand as the terminal shows it."""
+    from aiida_autopipe.cli.main import cli
+
+    context = click.Context(cli, info_name="mlip-auto")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None, name
+        yield f"## `mlip-auto {name}`\n"
+        yield "```text"
+        yield command.get_help(click.Context(command, info_name=name, parent=context))
+        yield "```\n"
+
+
+def dataset_file() -> Iterator[str]:
+    """Yield the description of the HDF5 layout as the code that writes it gives it."""
+    from aiida_autopipe.core import hdf5
+
+    yield "```text"
+    yield inspect.getdoc(hdf5) or ""
+    yield "```"

@@ -1,0 +1,1 @@
+"""AiiDA calculation jobs and calculation functions."""

@@ -1,0 +1,118 @@
+"""The CalcJob that fits a linear ACE potential with a Python interpreter."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob
+from aiida.orm import ArrayData, Dict, Int
+
+from aiida_autopipe.core.ace.fit import FitSettings
+from aiida_autopipe.core.ace.job import (
+    ERROR_FILE,
+    JOB_FILE,
+    METRICS_FILE,
+    PARITY_FILE,
+    POTENTIAL_FILES,
+    TEST_FILE,
+    TRAIN_FILE,
+)
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.data.potential import PotentialData
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def validate_settings(node: Dict, _: Any) -> str | None:
+    """The sentence that says what is wrong with the settings, if anything."""
+    try:
+        FitSettings.from_dict(node.get_dict())
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def validate_seed(node: Int, _: Any) -> str | None:
+    """The seed of a NumPy generator cannot be negative."""
+    return None if node.value >= 0 else f"The seed {node.value} must not be negative."
+
+
+def validate_dataset(node: DatasetData, _: Any) -> str | None:
+    """A data set without structures cannot be fitted or tested."""
+    return None if node.n_structures else "The data set contains no structures."
+
+
+class AceCalculation(CalcJob):
+    """Fit a linear ACE potential to a labelled dataset; see `aiida_autopipe.core.ace.job`."""
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Declare inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.input("train", valid_type=DatasetData, validator=validate_dataset)
+        spec.input("test", valid_type=DatasetData, validator=validate_dataset, required=False)
+        spec.input("settings", valid_type=Dict, validator=validate_settings, help="FitSettings")
+        spec.input("seed", valid_type=Int, validator=validate_seed, help="for the fold assignment")
+        defaults = {
+            "parser_name": "autopipe.ace",
+            "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1},
+            "output_filename": "ace.out",
+            "withmpi": False,
+            # Spinning threads of the numerical libraries cost more than they bring.
+            "environment_variables": dict.fromkeys(_THREAD_VARIABLES, "1"),
+        }
+        for name, value in defaults.items():
+            spec.inputs["metadata"]["options"][name].default = value
+        spec.output("potential", valid_type=PotentialData)
+        spec.output("metrics", valid_type=Dict, help="errors, chosen settings, seconds")
+        spec.output("parity", valid_type=ArrayData, help="reference and predicted values")
+        spec.exit_code(201, "ERROR_INPUT_REFUSED", "The fit refused its input: {message}")
+        spec.exit_code(301, "ERROR_FIT_FAILED", "The fit failed: {message}")
+        spec.exit_code(302, "ERROR_OUTPUT_MISSING", "The fit ended without writing {missing}.")
+        spec.exit_code(303, "ERROR_OUTPUT_UNREADABLE", "The file {filename} is unusable: {message}")
+        spec.exit_code(304, "ERROR_METRICS_NOT_FINITE", "The fit has the error {name} = {value}.")
+        spec.exit_code(
+            305,
+            "ERROR_INTERPRETER",
+            "The interpreter of the code cannot import aiida_autopipe: {message}",
+        )
+        spec.exit_code(306, "ERROR_FIT_CRASHED", "The fit crashed: {message}")
+        spec.exit_code(
+            401,
+            "ERROR_INTERRUPTED",
+            "The fit was interrupted: it left neither a result nor an error message.",
+        )
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write job.json and link the data sets beside it."""
+        train: DatasetData = self.inputs.train
+        copies = [(train.uuid, train.filename, TRAIN_FILE)]
+        if "test" in self.inputs:
+            copies.append((self.inputs.test.uuid, self.inputs.test.filename, TEST_FILE))
+        job = {
+            "train": TRAIN_FILE,
+            "test": TEST_FILE if "test" in self.inputs else None,
+            "settings": self.inputs.settings.get_dict(),
+            "seed": self.inputs.seed.value,
+        }
+        with folder.open(JOB_FILE, "w", encoding="utf-8") as handle:
+            json.dump(job, handle, indent=1)
+        code = CodeInfo()
+        code.code_uuid = self.inputs.code.uuid
+        code.cmdline_params = ["-m", "aiida_autopipe.core.ace.job", JOB_FILE]
+        code.stdout_name = self.options.output_filename
+        info = CalcInfo()
+        info.codes_info = [code]
+        info.local_copy_list = copies
+        info.retrieve_list = [
+            *POTENTIAL_FILES,
+            METRICS_FILE,
+            PARITY_FILE,
+            ERROR_FILE,
+            self.options.output_filename,
+        ]
+        return info

@@ -1,0 +1,146 @@
+"""Follow a run with a live display; leaving it does not touch the run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+
+    from aiida_autopipe.workflows.progress import Progress
+
+INTERVAL_SECONDS = 2.0
+STUCK_SECONDS = 60.0
+"""A process that nobody picks up for so long means that the daemon does not listen."""
+
+
+def follow(run: WorkChainNode) -> Progress:
+    """Show a run until it ends.
+
+    On a terminal the display is redrawn in place, elsewhere a line is printed when something changes.
+
+    Raises:
+        KeyboardInterrupt: the user left; the run goes on.
+    """
+    from aiida_autopipe.workflows.progress import snapshot
+
+    console = Console()
+    progress = snapshot(run)
+    watch = _DaemonWatch()
+    if not console.is_terminal:
+        last = ""
+        while True:
+            line = one_line(progress)
+            if line != last:
+                click.echo(line)
+                last = line
+            if progress.stage == "done":
+                return progress
+            watch.look(run, progress)
+            time.sleep(INTERVAL_SECONDS)
+            progress = snapshot(run)
+    with Live(panel(run, progress), console=console, refresh_per_second=4) as live:
+        while progress.stage != "done":
+            watch.look(run, progress)
+            time.sleep(INTERVAL_SECONDS)
+            progress = snapshot(run)
+            live.update(panel(run, progress))
+    return progress
+
+
+def one_line(progress: Progress) -> str:
+    """The state of a run as one line of text."""
+    parts = [
+        f"{progress.stage:8s}",
+        f"generation {progress.generation}",
+        f"labels {progress.labels_done}/{progress.budget}",
+    ]
+    if progress.rejected:
+        parts.append(f"{progress.rejected} rejected")
+    if progress.stage == "md":
+        parts.append(f"{progress.simulations_done} simulations done")
+    if progress.energy_rmse is not None:
+        parts.append(f"test error {_errors(progress)}")
+    if progress.paused:
+        parts.append(f"PAUSED processes: {', '.join(str(pk) for pk in progress.paused)}")
+    return " | ".join(parts)
+
+
+def panel(run: WorkChainNode, progress: Progress) -> Group:
+    """The state of a run as a block for the terminal."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    elapsed = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
+    table.add_row("run", f"{run.label} (pk {run.pk}), {progress.state}, {elapsed}")
+    detail = f" - {progress.detail}" if progress.detail else ""
+    table.add_row("stage", f"{progress.stage}{detail}")
+    table.add_row("generation", str(progress.generation or "before the first"))
+    labels = f"{progress.labels_done} of {progress.budget}"
+    running = f", {progress.labels_running} running" if progress.labels_running else ""
+    failed = f", {progress.rejected} rejected" if progress.rejected else ""
+    table.add_row("labels", f"{labels}{running}{failed}")
+    table.add_row("", ProgressBar(total=progress.budget, completed=progress.labels_done, width=40))
+    if progress.energy_rmse is not None:
+        table.add_row("test error", _errors(progress))
+    rows: list[Table | Text] = [table]
+    if progress.paused:
+        pks = " ".join(str(pk) for pk in progress.paused)
+        rows.append(
+            Text(
+                f"AiiDA paused the processes {pks} after repeated failures: see 'verdi process status "
+                f"{run.pk}', repair the cause, then type 'verdi process play {pks}'.",
+                style="yellow",
+            )
+        )
+    rows.append(Text("Ctrl-C leaves the run going.", style="dim"))
+    return Group(*rows)
+
+
+def _errors(progress: Progress) -> str:
+    if progress.energy_rmse is None or progress.forces_rmse is None:
+        return "unknown"
+    return f"{1000 * progress.energy_rmse:.1f} meV/atom, {progress.forces_rmse:.3f} eV/Å"
+
+
+class _DaemonWatch:
+    """Notices a daemon that died or went deaf (its workers lost the broker) and says so once."""
+
+    def __init__(self) -> None:
+        self.waiting_since: dict[int, float] = {}
+        self.told: set[str] = set()
+
+    def look(self, run: WorkChainNode, progress: Progress) -> None:
+        """Check the daemon and the processes that were created but not picked up."""
+        from aiida.engine.daemon.client import get_daemon_client
+
+        from aiida_autopipe.workflows.progress import active_below
+
+        if progress.stage == "done":
+            return
+        if not get_daemon_client().is_daemon_running:
+            self._tell(
+                "The AiiDA daemon is not running; type 'verdi daemon start' and the run goes on."
+            )
+            return
+        now = time.monotonic()
+        created = [n.pk for n in (run, *active_below(run)) if n.process_state.value == "created"]
+        self.waiting_since = {pk: self.waiting_since.get(pk, now) for pk in created}
+        if any(now - since > STUCK_SECONDS for since in self.waiting_since.values()):
+            self._tell(
+                "A process has not been picked up for a minute: the daemon's workers do not listen to "
+                "the broker; type 'verdi daemon restart' and the run goes on."
+            )
+
+    def _tell(self, message: str) -> None:
+        if message not in self.told:
+            self.told.add(message)
+            click.echo(message, err=True)

@@ -1,0 +1,52 @@
+"""Write and print what a run gave; shared by `run` and `report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aiida.orm import WorkChainNode
+
+
+def write_results(node: WorkChainNode, folder: Path) -> dict[str, Path]:
+    """Potential files, `report.html` and `summary.json` of a run in any state."""
+    from aiida_autopipe.report.write import write_report
+    from aiida_autopipe.workflows.report import collect_report, export_files
+
+    files = export_files(node, folder)
+    report = collect_report(node)
+    written = write_report(report.model_copy(update={"files": files}), folder)
+    return {**{kind: folder / name for kind, name in files.items()}, **written}
+
+
+def print_results(node: WorkChainNode, written: dict[str, Path]) -> None:
+    """The verdict, the validation table and where the files are."""
+    summary: dict[str, Any] = json.loads(written["summary"].read_text(encoding="utf-8"))
+    click.echo()
+    if not node.is_finished_ok:
+        reason = node.exit_message or node.exception or node.process_state.value
+        click.echo(f"Run {node.pk} failed: {reason}", err=True)
+        click.echo(f"Details: verdi process report {node.pk}", err=True)
+    labels = summary["labels"]
+    click.echo(
+        f"{summary['generations']} fits, {labels['requested']} labels requested, {labels['ok']} ok, "
+        f"{labels['rejected']} rejected. {summary['stop_reason']}"
+    )
+    for row in summary["validation"]:
+        click.echo(_validation_line(row))
+    for kind, path in written.items():
+        click.echo(f"{kind:8s} {path}")
+
+
+def _validation_line(row: dict[str, Any]) -> str:
+    if not row["checked"]:
+        return f"  {row['name']:26s} could not be computed"
+    verdict = "ok" if row["passed"] else "FAILED"
+    return (
+        f"  {row['name']:26s} {row['potential']:10.4g} {row['unit']:5s} reference "
+        f"{row['reference']:10.4g} {row['unit']:5s} {100 * row['relative_error']:+6.1f} %  {verdict}"
+    )

@@ -1,0 +1,1 @@
+"""Atomic cluster expansion: basis, evaluation, fit, extrapolation grade and files."""

@@ -1,0 +1,154 @@
+"""Reading and writing the YAML text of potential files: safe, exact, and with clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from aiida_autopipe.core.errors import PotentialFileError
+
+try:
+    from yaml import CSafeLoader as _SafeLoader
+except ImportError:  # PyYAML built without libyaml: same result, ten times slower
+    from yaml import SafeLoader as _SafeLoader
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Safe loader that accepts lists as keys, which .yace uses for bonds ([0, 1]: ...)."""
+
+
+def _construct_mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, list):
+            key = tuple(key)
+        try:
+            mapping[key] = loader.construct_object(value_node, deep=True)
+        except TypeError as error:
+            raise PotentialFileError(f"A key of the file cannot be used: {key!r}.") from error
+    return mapping
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
+class Section:
+    """A mapping of a potential file that knows where it stands, so that errors can say it."""
+
+    def __init__(self, data: object, where: str) -> None:
+        if not isinstance(data, Mapping):
+            raise PotentialFileError(f"{where} must be a mapping of keys to values.")
+        self.data, self.where = data, where
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.data
+
+    def get(self, key: Any) -> Any:
+        """Value of a key that must be there."""
+        if key not in self.data:
+            shown = list(key) if isinstance(key, tuple) else f"'{key}'"
+            raise PotentialFileError(f"{self.where}: key {shown} is missing.")
+        return self.data[key]
+
+    def section(self, key: Any) -> Section:
+        return Section(self.get(key), f"{self.where}, {key}")
+
+    def sections(self, key: Any) -> list[Section]:
+        items = self.get(key) or []
+        if not isinstance(items, list):
+            raise PotentialFileError(f"{self.where}: '{key}' must be a list.")
+        return [Section(item, f"{self.where}, {key} entry {k + 1}") for k, item in enumerate(items)]
+
+    def text(self, key: str) -> str:
+        value = self.get(key)
+        if not isinstance(value, str):
+            raise PotentialFileError(f"{self.where}: '{key}' = {value!r} must be text.")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        if default is not None and key not in self.data:
+            return default
+        return float(self.numbers(key, ndim=0))
+
+    def integer(self, key: str) -> int:
+        return int(self.integers(key, ndim=0))
+
+    def numbers(self, key: str, ndim: int = 1) -> NDArray[np.float64]:
+        """Finite floats as an array of `ndim` dimensions."""
+        value = self.get(key)
+        try:
+            array = np.array(value, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise PotentialFileError(f"{self.where}: '{key}' must hold numbers.") from error
+        if array.ndim != ndim or not np.isfinite(array).all():
+            raise PotentialFileError(
+                f"{self.where}: '{key}' must hold finite numbers in {ndim} nested list(s)."
+            )
+        return array
+
+    def integers(self, key: str, ndim: int = 1) -> NDArray[np.int64]:
+        array = self.numbers(key, ndim)
+        if not (array == np.rint(array)).all() or (np.abs(array) > 1e9).any():
+            raise PotentialFileError(f"{self.where}: '{key}' must hold whole numbers.")
+        return array.astype(np.int64)
+
+    def integer_tuple(self, key: str) -> tuple[int, ...]:
+        return tuple(self.integers(key).tolist())
+
+
+def read_yaml(path: Path) -> Section:
+    """The top mapping of a YAML file; PotentialFileError when it cannot be read or parsed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PotentialFileError(f"{path}: the file cannot be read ({error}).") from error
+    try:
+        # _Loader derives from the safe loader: no Python objects are ever constructed.
+        data = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PotentialFileError(
+            f"{path}: not valid YAML, truncated or damaged ({reason})."
+        ) from error
+    return Section(data, str(path))
+
+
+def number_text(value: float) -> str:
+    """Shortest text that reads back to the same double, with the dot YAML 1.1 wants before an e."""
+    value = float(value)
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    text = repr(value)
+    mantissa, _, exponent = text.partition("e")
+    if exponent and "." not in mantissa:
+        return f"{mantissa}.0e{exponent}"
+    return text
+
+
+def list_text(values: Iterable[Any]) -> str:
+    """Nested lists of numbers, or of symbols, in flow style."""
+    parts = []
+    for value in values:
+        if isinstance(value, str):
+            parts.append(symbol_text(value))
+        elif isinstance(value, Iterable):
+            parts.append(list_text(value))
+        else:
+            parts.append(number_text(value))
+    return "[" + ", ".join(parts) + "]"
+
+
+def symbol_text(symbol: str) -> str:
+    """A chemical symbol, quoted where YAML would read nobelium as 'false'."""
+    return f'"{symbol}"' if symbol == "No" else symbol
+
+
+def mapping_text(items: Mapping[str, str]) -> str:
+    """A flow-style mapping of ready texts."""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in items.items()) + "}"

@@ -1,0 +1,1 @@
+"""Structure generators, one module each."""

@@ -1,0 +1,1 @@
+"""Selection of the most informative structures from a pool."""

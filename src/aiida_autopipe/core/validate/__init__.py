@@ -1,0 +1,1 @@
+"""Physical properties of a potential, computed through any ASE calculator."""

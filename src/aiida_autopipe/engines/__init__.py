@@ -1,0 +1,1 @@
+"""Foreign programs: settings to input text, output text to values; no AiiDA."""

@@ -1,0 +1,257 @@
+"""pw.x of Quantum ESPRESSO: settings to input parameters, parsed output to labels.
+
+One `PwSettings` is one *method*: every structure of a dataset is labelled with the same functional,
+pseudopotentials, cutoffs, k-point spacing, smearing and spin treatment, otherwise the energies are not
+comparable. The isolated atom is the one exception: it needs its own occupations and spin
+(`isolated_atom_parameters`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import ground_state_magnetic_moments
+from numpy.typing import NDArray
+
+from aiida_autopipe.core.errors import EngineError, InputError
+from aiida_autopipe.core.kpoints import mesh_from_spacing
+
+GPA = 1.0 / 160.21766208
+"""eV/Å^3 in one GPa (CODATA 2014, as used by ASE)."""
+
+SMEARING_NAMES = {
+    "gaussian": "gaussian",
+    "cold": "cold",
+    "methfessel-paxton": "methfessel-paxton",
+    "fermi-dirac": "fermi-dirac",
+}
+ATOM_BOX = 10.0
+"""Edge of the cubic box of an isolated atom, Å."""
+ATOM_SMEARING_WIDTH_RY = 0.002
+"""Small enough that a degenerate shell is filled evenly and nothing else is smeared."""
+
+
+@dataclass(frozen=True)
+class PwSettings:
+    """The method of a set of labels.
+
+    Attributes:
+        cutoff_wfc_Ry: plane-wave cutoff of the wavefunctions, Ry.
+        cutoff_rho_Ry: plane-wave cutoff of the density, Ry.
+        kspacing_per_A: largest distance between k-points, 1/Å with the factor 2 pi.
+        kpoints_shift: shift the mesh by half a step (Monkhorst-Pack) instead of centring it on Gamma.
+        functional: name of the functional the pseudopotentials were made with.
+        smearing: 'none' (fixed occupations) or a smearing of pw.x.
+        smearing_width_Ry: width of the smearing, Ry.
+        spin: collinear spin polarisation, starting ferromagnetic.
+        scf_threshold_Ry_per_atom: convergence threshold of the self-consistent energy.
+        force_threshold: largest force component of a relaxed structure, eV/Å.
+    """
+
+    cutoff_wfc_Ry: float
+    cutoff_rho_Ry: float
+    kspacing_per_A: float
+    kpoints_shift: bool = False
+    functional: str = "unknown"
+    smearing: str = "cold"
+    smearing_width_Ry: float = 0.01
+    spin: bool = False
+    scf_threshold_Ry_per_atom: float = 1e-9
+    force_threshold: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.smearing != "none" and self.smearing not in SMEARING_NAMES:
+            choices = ", ".join(["none", *SMEARING_NAMES])
+            raise InputError(f"Unknown smearing '{self.smearing}'; choose one of {choices}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PwSettings:
+        """Settings from a plain dictionary.
+
+        Raises:
+            InputError: a key that is unknown or missing.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(
+                f"Unknown pw.x setting '{unknown[0]}'; known are {', '.join(sorted(known))}."
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"Incomplete pw.x settings: {error}.") from error
+
+
+def is_isolated_atom(atoms: Atoms) -> bool:
+    """True for a single atom without periodic directions: a reference energy, not a crystal."""
+    return len(atoms) == 1 and not np.any(atoms.pbc)
+
+
+def in_box(atoms: Atoms) -> Atoms:
+    """The structure as pw.x can treat it: an isolated atom is put into a periodic box."""
+    if not is_isolated_atom(atoms):
+        return atoms
+    boxed = atoms.copy()
+    boxed.set_cell(np.eye(3) * ATOM_BOX)
+    boxed.positions[:] = ATOM_BOX / 2
+    boxed.pbc = True
+    return boxed
+
+
+def parameters(
+    settings: PwSettings, atoms: Atoms, relax: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Input parameters for pw.x, namelist by namelist.
+
+    Args:
+        settings: the method.
+        atoms: the structure; an isolated atom gets its own occupations and spin.
+        relax: relax the positions at fixed cell instead of a single point.
+    """
+    control = {"calculation": "scf", "tprnfor": True, "tstress": True}
+    system: dict[str, Any] = {"ecutwfc": settings.cutoff_wfc_Ry, "ecutrho": settings.cutoff_rho_Ry}
+    electrons = {
+        "conv_thr": settings.scf_threshold_Ry_per_atom * len(atoms),
+        "mixing_beta": 0.7,
+        "electron_maxstep": 80,
+    }
+    result: dict[str, dict[str, Any]] = {
+        "CONTROL": control,
+        "SYSTEM": system,
+        "ELECTRONS": electrons,
+    }
+    if is_isolated_atom(atoms):
+        system |= _atom_occupations(atoms)
+        return result
+    if settings.smearing == "none":
+        system["occupations"] = "fixed"
+    else:
+        system |= {
+            "occupations": "smearing",
+            "smearing": SMEARING_NAMES[settings.smearing],
+            "degauss": settings.smearing_width_Ry,
+        }
+    if settings.spin:
+        kinds = sorted(set(atoms.get_chemical_symbols()))
+        system |= {"nspin": 2, "starting_magnetization": {kind: 0.5 for kind in kinds}}
+    if relax:
+        control["calculation"] = "relax"
+        control["forc_conv_thr"] = settings.force_threshold / (13.605693122994 / 0.529177210903)
+        result["IONS"] = {"ion_dynamics": "bfgs"}
+    return result
+
+
+def _atom_occupations(atoms: Atoms) -> dict[str, Any]:
+    """Spin of the atom's ground state (Hund), degenerate shells filled evenly by a tiny smearing.
+
+    Integer occupations of one orbital of a degenerate shell do not converge; the fixed total
+    magnetisation keeps the smearing from mixing the spins.
+    """
+    moment = float(ground_state_magnetic_moments[atoms.numbers[0]])
+    symbol = atoms.get_chemical_symbols()[0]
+    occupations: dict[str, Any] = {
+        "occupations": "smearing",
+        "smearing": "gaussian",
+        "degauss": ATOM_SMEARING_WIDTH_RY,
+    }
+    if moment:
+        occupations |= {
+            "nspin": 2,
+            "tot_magnetization": moment,
+            "starting_magnetization": {symbol: 0.5},
+        }
+    return occupations
+
+
+def kpoints(settings: PwSettings, atoms: Atoms) -> tuple[tuple[int, int, int], tuple[float, ...]]:
+    """Mesh and offset for a structure.
+
+    A structure that carries `info['kpoints_mesh']` ('k1 k2 k3') uses that mesh: strained copies of one
+    crystal must share the mesh of the unstrained crystal, or their energies jump where a division does.
+    """
+    if is_isolated_atom(atoms):
+        return (1, 1, 1), (0.0, 0.0, 0.0)
+    explicit = str(atoms.info.get("kpoints_mesh", "")).split()
+    if explicit:
+        n1, n2, n3 = (int(n) for n in explicit)
+        mesh = (n1, n2, n3)
+    else:
+        mesh = mesh_from_spacing(atoms.cell.array, atoms.pbc, settings.kspacing_per_A)
+    shift = 0.5 if settings.kpoints_shift else 0.0
+    return mesh, tuple(shift if n > 1 else 0.0 for n in mesh)
+
+
+def relative_cost(settings: PwSettings, atoms: Atoms) -> float:
+    """A number that grows like the CPU time of a label: k-points times atoms squared.
+
+    An isolated atom counts as very expensive: its box is mostly vacuum and nothing can start without it.
+    """
+    if is_isolated_atom(atoms):
+        return 1e9
+    mesh, _ = kpoints(settings, atoms)
+    return float(np.prod(mesh)) * len(atoms) ** 2
+
+
+def method(settings: PwSettings, pseudo_hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What makes energies comparable, with a fingerprint over all of it.
+
+    Args:
+        settings: the method's settings.
+        pseudo_hashes: MD5 of the pseudopotential file by element.
+    """
+    content = {"program": "pw.x", "settings": asdict(settings), "pseudos": dict(pseudo_hashes)}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+@dataclass(frozen=True)
+class PwLabel:
+    """One label: total energy (eV), forces (n, 3) (eV/Å), stress (6,) (eV/Å^3, ASE sign, Voigt order)."""
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+
+
+def label_from_output(
+    output: Mapping[str, Any],
+    forces: NDArray[np.float64],
+    stress: NDArray[np.float64],
+    isolated: bool,
+) -> PwLabel:
+    """Turn parsed pw.x output into a label.
+
+    The energy is the one whose derivative the forces are: with smearing the free energy E - TS that pw.x
+    prints behind '!'. For an isolated atom the smearing only fills a degenerate shell evenly, so its
+    entropy term is taken out again.
+
+    Args:
+        output: 'energy' and, with smearing, 'energy_smearing' (-TS), both in eV.
+        forces: (n, 3) in eV/Å.
+        stress: (3, 3) in GPa with pw.x's sign (positive under compression).
+        isolated: the structure is an isolated atom.
+
+    Raises:
+        EngineError: energy, forces or stress are missing or not finite.
+    """
+    energy = output.get("energy")
+    if energy is None:
+        raise EngineError("pw.x printed no total energy.")
+    total = float(energy)
+    if isolated:
+        total -= float(output.get("energy_smearing", 0.0))
+    tensor = -np.asarray(stress, dtype=float) * GPA
+    voigt = np.array(
+        [tensor[0, 0], tensor[1, 1], tensor[2, 2], tensor[1, 2], tensor[0, 2], tensor[0, 1]]
+    )
+    label = PwLabel(total, np.asarray(forces, dtype=float), voigt)
+    if not (np.isfinite(total) and np.all(np.isfinite(forces)) and np.all(np.isfinite(voigt))):
+        raise EngineError("pw.x printed an energy, force or stress that is not a finite number.")
+    return label

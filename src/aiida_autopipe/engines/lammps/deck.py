@@ -1,0 +1,210 @@
+"""MD settings, structure and potential -> the files LAMMPS reads.
+
+`in.lammps` is the same whatever evaluates the potential. It includes `potential.lmp`, which defines
+the forces and two names the rest relies on: `v_autopipe_gamma_atom` (per atom) and
+`v_autopipe_gamma` (the largest). Two kinds of it exist: ML-PACE's `pace/extrapolation`, and
+`fix external`, where `autopipe-lammps` fills in forces from the built-in evaluator.
+
+Reference energies are in neither: B-basis files have no place for them, so `pe` is the interaction
+energy in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses, atomic_numbers
+from numpy.typing import NDArray
+
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.engines.lammps.settings import MdSettings, Segment
+
+INPUT_FILE = "in.lammps"
+POTENTIAL_FILE = "potential.lmp"
+DATA_FILE = "structure.data"
+LOG_FILE = "log.lammps"
+TRACE_FILE = "trace.dat"
+FRAMES_FILE = "frames.dump"
+SAFE_PATTERN = "safe.*.dump"
+
+EXTERNAL_FIX = "autopipe_external"
+GAMMA_PROPERTY = "d_autopipe_gamma"
+MARKER = "# autopipe:"
+END_MESSAGE = "autopipe: end of input"
+
+# What both kinds of potential.lmp read. The B-basis form, because gamma is defined by B functions.
+POTENTIAL_FILES = ("potential.yaml", "potential.asi")
+
+_BAR_PER_GPA = 1.0e4
+_PS_PER_FS = 1.0e-3
+# LAMMPS' own recommendation for damping times, in time steps.
+_THERMOSTAT_STEPS = 100
+_BAROSTAT_STEPS = 1000
+# The largest seed every LAMMPS random number generator accepts.
+_LARGEST_SEED = 900_000_000
+
+
+def lammps_rotation(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rotation (3, 3) that makes `cell @ rotation` lower triangular with positive diagonal.
+
+    LAMMPS wants its boxes so. For a left-handed cell it is a rotation and a reflection; energies do
+    not notice. Vectors go to LAMMPS as `v @ rotation` and come back as `v @ rotation.T`.
+    """
+    q, r = np.linalg.qr(np.asarray(cell, dtype=np.float64).T)
+    signs = np.where(np.diag(r) < 0.0, -1.0, 1.0)
+    rotation: NDArray[np.float64] = q * signs
+    return rotation
+
+
+def check_structure(atoms: Atoms, elements: Sequence[str]) -> None:
+    """Raise InputError when the structure cannot be run with a potential for these elements."""
+    unknown = sorted(set(atoms.symbols) - set(elements))
+    if unknown:
+        raise InputError(
+            f"The potential knows {', '.join(elements)} but the structure contains "
+            f"{', '.join(unknown)}; train a potential for them."
+        )
+    if not all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
+        raise InputError(
+            "MD needs a structure that is periodic in three directions; put a molecule or a slab "
+            "into a cell with vacuum."
+        )
+    if len(atoms) < 2:
+        raise InputError(
+            "MD of one atom has no degrees of freedom once its momentum is removed; "
+            "repeat the cell."
+        )
+
+
+def data_file(atoms: Atoms, elements: Sequence[str]) -> str:
+    """LAMMPS data file (atom_style atomic, units metal); type i is `elements[i - 1]`.
+
+    Raises:
+        InputError: see `check_structure`.
+    """
+    check_structure(atoms, elements)
+    rotation = lammps_rotation(atoms.cell.array)
+    cell = atoms.cell.array @ rotation
+    tilts = (cell[1, 0], cell[2, 0], cell[2, 1])
+    lines = [
+        "# written by aiida-autopipe: units metal, atom_style atomic",
+        "",
+        f"{len(atoms)} atoms",
+        f"{len(elements)} atom types",
+        "",
+        *(f"0.0 {cell[i, i]:.15g} {axis}lo {axis}hi" for i, axis in enumerate("xyz")),
+    ]
+    if np.any(np.abs(tilts) > 1e-10):
+        lines.append("{:.15g} {:.15g} {:.15g} xy xz yz".format(*tilts))
+    lines += ["", "Masses", ""]
+    for index, element in enumerate(elements, start=1):
+        lines.append(f"{index} {atomic_masses[atomic_numbers[element]]:.10g} # {element}")
+    lines += ["", "Atoms # atomic", ""]
+    types = [elements.index(symbol) + 1 for symbol in atoms.symbols]
+    rows = zip(types, atoms.positions @ rotation, strict=True)
+    for index, (kind, (x, y, z)) in enumerate(rows, start=1):
+        lines.append(f"{index} {kind} {x:.15g} {y:.15g} {z:.15g}")
+    return "\n".join(lines) + "\n"
+
+
+def potential_include(settings: MdSettings, elements: Sequence[str], cutoff: float) -> str:
+    """Text of `potential.lmp` for the interface in the settings; cutoff in Å."""
+    if settings.interface == "library":
+        lines = [
+            f"{MARKER} potential={POTENTIAL_FILES[0]} gamma_every={settings.gamma_every}",
+            f"pair_style zero {cutoff:.10g} full",
+            "pair_coeff * *",
+            f"fix autopipe_gamma all property/atom {GAMMA_PROPERTY}",
+            f"fix {EXTERNAL_FIX} all external pf/callback 1 1",
+            f"fix_modify {EXTERNAL_FIX} energy yes virial yes",
+            f"variable autopipe_gamma_atom atom {GAMMA_PROPERTY}",
+            f"variable autopipe_gamma equal f_{EXTERNAL_FIX}[1]",
+        ]
+    else:
+        files = " ".join(POTENTIAL_FILES)
+        lines = [
+            "pair_style pace/extrapolation",
+            f"pair_coeff * * {files} {' '.join(elements)}",
+            f"fix autopipe_gamma all pair {settings.gamma_every} pace/extrapolation gamma 1",
+            "compute autopipe_gamma_max all reduce max f_autopipe_gamma",
+            "variable autopipe_gamma_atom atom f_autopipe_gamma",
+            "variable autopipe_gamma equal c_autopipe_gamma_max",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def input_deck(
+    settings: MdSettings, elements: Sequence[str], seed: int, timeout_seconds: int | None = None
+) -> str:
+    """Text of `in.lammps`.
+
+    Args:
+        settings: what to run.
+        elements: element of each atom type.
+        seed: any integer; it decides the initial velocities.
+        timeout_seconds: LAMMPS ends the run by itself, with its files complete, after this time.
+    """
+    every = settings.gamma_every
+    dump = f"all custom {every}"
+    columns = "id element xu yu zu v_autopipe_gamma_atom"
+    dump_format = f"element {' '.join(elements)} sort id format float %.15g"
+    trace = "$(step) $(time) $(temp) $(press) $(vol) $(pe) $(v_autopipe_gamma)"
+    lines = [
+        "units metal",
+        "atom_style atomic",
+        "boundary p p p",
+        "box tilt large",
+        f"read_data {DATA_FILE}",
+        "neighbor 1.0 bin",
+        "neigh_modify every 1 delay 0 check yes",
+        f"include {POTENTIAL_FILE}",
+        "",
+        f"timestep {settings.timestep_fs * _PS_PER_FS:.10g}",
+        f"velocity all create {settings.segments[0].temperature_K[0]:.10g} {lammps_seed(seed)} "
+        "mom yes rot no dist gaussian",
+        f"thermo {settings.thermo_every}",
+        "thermo_style custom step time temp press vol pe etotal",
+        "thermo_modify lost error flush yes",
+        "",
+        f'fix autopipe_trace all print {settings.thermo_every} "{trace}" file {TRACE_FILE} '
+        'screen no title "step time_ps temperature_K pressure_bar volume potential_energy gamma"',
+        "",
+        f'variable autopipe_is_safe equal "v_autopipe_gamma <= {settings.gamma_select:.10g}"',
+        f'variable autopipe_is_candidate equal "v_autopipe_gamma > {settings.gamma_select:.10g}"',
+        f"dump autopipe_frames {dump} {FRAMES_FILE} {columns}",
+        f"dump_modify autopipe_frames {dump_format} skip v_autopipe_is_safe",
+        # Two files in turn: a run that is killed while it writes one still has the other.
+        f"dump autopipe_safe {dump} {SAFE_PATTERN} {columns}",
+        f"dump_modify autopipe_safe {dump_format} skip v_autopipe_is_candidate maxfiles 2",
+        "",
+        # A soft halt also skips every later run command.
+        f"fix autopipe_halt all halt {every} v_autopipe_gamma > {settings.gamma_halt:.10g} "
+        "error soft message yes",
+    ]
+    if timeout_seconds is not None:
+        lines.append(f"timer timeout {timeout_seconds} every {every}")
+    for index, segment in enumerate(settings.segments, start=1):
+        lines += ["", f"# segment {index} of {len(settings.segments)}"]
+        lines += _segment(segment, settings.timestep_fs * _PS_PER_FS)
+    lines += ["", f'print "{END_MESSAGE}"']
+    return "\n".join(lines) + "\n"
+
+
+def _segment(segment: Segment, timestep: float) -> list[str]:
+    start, stop = segment.temperature_K
+    ramp = f"temp {start:.10g} {stop:.10g} {_THERMOSTAT_STEPS * timestep:.10g}"
+    bar = f"{segment.pressure_GPa * _BAR_PER_GPA:.10g}"
+    style = {
+        "nve": "nve",
+        "nvt": f"nvt {ramp}",
+        "npt": f"npt {ramp} iso {bar} {bar} {_BAROSTAT_STEPS * timestep:.10g}",
+    }[segment.ensemble]
+    return [f"fix autopipe_md all {style}", f"run {segment.steps}", "unfix autopipe_md"]
+
+
+def lammps_seed(seed: int) -> int:
+    """A seed LAMMPS accepts (1 to 900 million) from any integer, the same for the same integer."""
+    entropy = np.random.SeedSequence([abs(seed), int(seed < 0)])
+    return 1 + int(entropy.generate_state(1)[0]) % _LARGEST_SEED

@@ -1,0 +1,158 @@
+"""What an MD run may be asked to do, checked before anything is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
+
+from aiida_autopipe.core.errors import InputError
+
+Interface = Literal["library", "ml-pace"]
+Ensemble = Literal["nve", "nvt", "npt"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stretch of a run in one ensemble.
+
+    Attributes:
+        ensemble: 'nve', 'nvt' (Nosé-Hoover) or 'npt' (Nosé-Hoover, isotropic).
+        steps: number of time steps.
+        temperature_K: at the start and at the end; only the first matters for 'nve', and there only
+            when it is the first segment (initial velocities).
+        pressure_GPa: target of 'npt'.
+    """
+
+    ensemble: Ensemble
+    steps: int
+    temperature_K: tuple[float, float]
+    pressure_GPa: float = 0.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Segment:
+        """Check and convert one entry of `segments`.
+
+        Raises:
+            InputError: unknown or missing key, or a value out of range.
+        """
+        _check_keys(values, cls, "segment")
+        ensemble = values["ensemble"]
+        if ensemble not in get_args(Ensemble):
+            raise InputError(f"A segment's ensemble must be nve, nvt or npt, not {ensemble!r}.")
+        ramp = values["temperature_K"]
+        if isinstance(ramp, (int, float)):
+            ramp = (ramp, ramp)
+        if not isinstance(ramp, Sequence) or isinstance(ramp, str) or len(ramp) != 2:
+            raise InputError(f"A segment's temperature_K must be [start, stop], not {ramp!r}.")
+        start, stop = (_number("temperature_K", kelvin, above=0.0) for kelvin in ramp)
+        return cls(
+            ensemble=ensemble,
+            steps=_count("steps", values["steps"]),
+            temperature_K=(start, stop),
+            pressure_GPa=_number("pressure_GPa", values.get("pressure_GPa", 0.0)),
+        )
+
+
+@dataclass(frozen=True)
+class MdSettings:
+    """An MD run watched by the extrapolation grade gamma.
+
+    Attributes:
+        segments: run one after the other; velocities go on from one to the next.
+        gamma_select: frames whose largest gamma is above it are written.
+        gamma_halt: the run ends, successfully, at the first check above it.
+        interface: 'ml-pace' for a LAMMPS with ML-PACE, 'library' for `autopipe-lammps`.
+        timestep_fs: time step in fs.
+        gamma_every: steps between two evaluations of gamma.
+        thermo_every: steps between two lines of the trace; a multiple of gamma_every.
+        max_frames: cap on the frames kept above gamma_select, spread evenly over them.
+    """
+
+    segments: tuple[Segment, ...]
+    gamma_select: float
+    gamma_halt: float
+    interface: Interface = "library"
+    timestep_fs: float = 2.0
+    gamma_every: int = 10
+    thermo_every: int = 10
+    max_frames: int = 100
+
+    @property
+    def steps(self) -> int:
+        """Steps of all segments together."""
+        return sum(segment.steps for segment in self.segments)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MdSettings:
+        """Check and convert plain settings, as they come from a node or a file.
+
+        Raises:
+            InputError: unknown or missing key, or a value out of range.
+        """
+        _check_keys(values, cls, "MD settings")
+        segments = values["segments"]
+        if not isinstance(segments, Sequence) or isinstance(segments, str) or not segments:
+            raise InputError(f"segments must be a list of at least one segment, not {segments!r}.")
+        interface = values.get("interface", cls.interface)
+        if interface not in get_args(Interface):
+            raise InputError(f"interface must be 'library' or 'ml-pace', not {interface!r}.")
+        settings = cls(
+            segments=tuple(Segment.from_dict(segment) for segment in segments),
+            gamma_select=_number("gamma_select", values["gamma_select"], above=0.0),
+            gamma_halt=_number("gamma_halt", values["gamma_halt"], above=0.0),
+            interface=interface,
+            timestep_fs=_number(
+                "timestep_fs", values.get("timestep_fs", cls.timestep_fs), above=0.0
+            ),
+            gamma_every=_count("gamma_every", values.get("gamma_every", cls.gamma_every)),
+            thermo_every=_count("thermo_every", values.get("thermo_every", cls.thermo_every)),
+            max_frames=_count("max_frames", values.get("max_frames", cls.max_frames)),
+        )
+        settings._check_consistent()
+        return settings
+
+    def _check_consistent(self) -> None:
+        if self.gamma_halt < self.gamma_select:
+            raise InputError(
+                f"gamma_halt ({self.gamma_halt}) must not be below gamma_select "
+                f"({self.gamma_select}): a run would halt before it gives a candidate."
+            )
+        if self.thermo_every % self.gamma_every:
+            raise InputError(
+                f"thermo_every ({self.thermo_every}) must be a multiple of gamma_every "
+                f"({self.gamma_every}): gamma is known only at those steps."
+            )
+
+
+def _check_keys(values: Any, model: type[Any], name: str) -> None:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{name} must be a mapping of keys to values, not {values!r}.")
+    known = {f.name for f in fields(model)}
+    required = {"segments", "gamma_select", "gamma_halt", "ensemble", "steps", "temperature_K"}
+    for key in values:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = (
+                f"did you mean '{near[0]}'" if near else f"known keys: {', '.join(sorted(known))}"
+            )
+            raise InputError(f"Unknown key '{key}' in {name}; {hint}.")
+    missing = sorted((known & required) - set(values))
+    if missing:
+        raise InputError(f"{name} lacks the key '{missing[0]}'; add it.")
+
+
+def _number(name: str, value: Any, above: float = -math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, not {value!r}.")
+    if value <= above:
+        raise InputError(f"{name} must be above {above:g}, not {value!r}.")
+    return float(value)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} must be a positive whole number, not {value!r}.")
+    return value

@@ -1,0 +1,116 @@
+"""`autopipe.lammps`: retrieved files -> frames, trace and results, and one exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from aiida.engine import ExitCode
+from aiida.orm import ArrayData, Dict
+from aiida.parsers import Parser
+
+from aiida_autopipe.core.errors import EngineError
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.engines.lammps import deck
+from aiida_autopipe.engines.lammps.parse import (
+    Frame,
+    Log,
+    Outcome,
+    Trace,
+    outcome,
+    parse_dump,
+    parse_log,
+    parse_trace,
+)
+from aiida_autopipe.engines.lammps.results import sampled_frames, summarise
+from aiida_autopipe.engines.lammps.settings import MdSettings
+
+_STDERR_CHARACTERS = 300
+
+
+class LammpsParser(Parser):
+    """Whatever the run produced is attached, also when it failed."""
+
+    def parse(self, **kwargs: Any) -> Any:
+        """Attach outputs; what the scheduler found (memory, time limit, node failure) wins."""
+        names = self.retrieved.base.repository.list_object_names()
+        exit_code: Any
+        if deck.LOG_FILE not in names:
+            exit_code = self._missing(deck.LOG_FILE)
+        else:
+            try:
+                exit_code = self._parse_run(Path(kwargs["retrieved_temporary_folder"]), names)
+            except EngineError as error:
+                exit_code = self.exit_codes.ERROR_OUTPUT_UNREADABLE.format(message=str(error))
+        if self.node.exit_status is not None:
+            return ExitCode(self.node.exit_status, self.node.exit_message)
+        return exit_code
+
+    def _parse_run(self, folder: Path, names: list[str]) -> Any:
+        settings = MdSettings.from_dict(self.node.inputs.settings.get_dict())
+        repository = self.retrieved.base.repository
+        log = parse_log(
+            repository.get_object_content(deck.LOG_FILE, "r"),
+            self.node.get_scheduler_stderr() or "",
+        )
+        has_trace = deck.TRACE_FILE in names
+        trace = parse_trace(
+            repository.get_object_content(deck.TRACE_FILE, "r") if has_trace else ""
+        )
+        frames = sampled_frames(
+            self._dump(folder, deck.FRAMES_FILE),
+            self._dump(folder, deck.SAFE_PATTERN),
+            trace,
+            settings,
+        )
+        results = summarise(log, trace, frames, settings)
+        self.out("results", Dict(results))
+        if len(trace.step):
+            self.out("trace", _array_data(trace))
+        if frames is not None:
+            self.out("frames", DatasetData(frames))
+        return self._exit_code(log, trace, results, bool(len(trace.step)))
+
+    def _dump(self, folder: Path, pattern: str) -> list[Frame]:
+        start = self.node.inputs.structure.get_dataset()
+        rotation = deck.lammps_rotation(start.cell[0])
+        return [
+            frame
+            for path in sorted(folder.glob(pattern))
+            for frame in parse_dump(path.read_text(), start.n_atoms, rotation)
+        ]
+
+    def _exit_code(
+        self, log: Log, trace: Trace, results: Mapping[str, Any], has_trace: bool
+    ) -> Any:
+        ending = outcome(log, trace)
+        step, steps = results["steps_done"], results["steps_asked"]
+        codes: Any = self.exit_codes
+        if ending is Outcome.ERROR:
+            return codes.ERROR_LAMMPS.format(step=step, message=log.error)
+        if ending is Outcome.LOST_ATOMS:
+            return codes.ERROR_LOST_ATOMS.format(step=step, steps=steps, message=log.error)
+        if ending is Outcome.UNSTABLE:
+            return codes.ERROR_UNSTABLE.format(step=step, steps=steps)
+        if ending is Outcome.INTERRUPTED:
+            return codes.ERROR_INTERRUPTED.format(step=step, steps=steps, stderr=self._stderr())
+        if ending is Outcome.OUT_OF_WALLTIME:
+            return codes.ERROR_OUT_OF_WALLTIME.format(step=step, steps=steps)
+        return None if has_trace else self._missing(deck.TRACE_FILE)
+
+    def _missing(self, filename: str) -> Any:
+        return self.exit_codes.ERROR_OUTPUT_MISSING.format(filename=filename, stderr=self._stderr())
+
+    def _stderr(self) -> str:
+        """The end of the standard error, where a program that could not start says why."""
+        text = self.node.get_scheduler_stderr() or ""
+        return " ".join(text[-_STDERR_CHARACTERS:].split())
+
+
+def _array_data(trace: Trace) -> ArrayData:
+    node = ArrayData()
+    for field in fields(trace):
+        node.set_array(field.name, getattr(trace, field.name))
+    return node

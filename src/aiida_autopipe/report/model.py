@@ -1,0 +1,313 @@
+"""Everything the report page and `summary.json` show, as plain validated values.
+
+The numbers are computed elsewhere and collected from the provenance graph; this module only fixes
+their names, units and shapes, so that the page can be rendered and tested without AiiDA.
+Units are ASE's (eV, Å, eV/Å, eV/Å^3) unless a name says otherwise.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+Status = Literal["finished", "failed", "running"]
+
+
+def _plain_list(value: Any) -> Any:
+    """Accept numpy arrays of any shape as flat lists; None in a list means "not known" (NaN)."""
+    if hasattr(value, "reshape"):
+        value = value.reshape(-1).tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [float("nan") if item is None else item for item in value]
+    return value
+
+
+def _relative_path(value: str) -> str:
+    parts = value.replace("\\", "/").split("/")
+    if not value or value.startswith(("/", "\\")) or ".." in parts:
+        raise ValueError(f"{value!r} is not a path inside the report folder: use a relative path")
+    return value
+
+
+def _require_same_length(model: BaseModel, names: tuple[str, ...]) -> None:
+    lengths = {name: len(getattr(model, name)) for name in names}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"arrays that belong together differ in length: {lengths}")
+
+
+FloatList = Annotated[list[float], BeforeValidator(_plain_list)]
+RelativePath = Annotated[str, AfterValidator(_relative_path)]
+# Lower-case UUIDs only: the value ends up in a shell command that readers are invited to copy.
+Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+class _Model(BaseModel):
+    # "strings" lets NaN and infinity survive a JSON round trip of the model itself.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class NodeRef(_Model):
+    """One node of the provenance graph."""
+
+    uuid: Uuid
+    pk: int
+    label: str = ""
+    kind: str
+    """Node type as readers know it, e.g. `WorkChain`, `DatasetData`."""
+
+
+class ErrorMetrics(_Model):
+    """Errors of a potential on one set of labels; None where the labels are missing."""
+
+    energy_mae_per_atom: float | None = None
+    """eV/atom"""
+    energy_rmse_per_atom: float | None = None
+    """eV/atom"""
+    forces_mae: float | None = None
+    """eV/Å, over components"""
+    forces_rmse: float | None = None
+    """eV/Å, over components"""
+    stress_mae: float | None = None
+    """eV/Å^3, over components"""
+
+
+class Trace(_Model):
+    """Time series of one simulation; all arrays of the same length (empty = not recorded)."""
+
+    step: FloatList = []
+    time_ps: FloatList = []
+    gamma_max: FloatList = []
+    temperature_K: FloatList = []  # noqa: N815 - the unit is part of the name
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        _require_same_length(self, ("step", "time_ps", "gamma_max", "temperature_K"))
+        return self
+
+
+class Simulation(_Model):
+    """One MD simulation made with the potential of one generation."""
+
+    temperature_K: float  # noqa: N815
+    ensemble: str
+    start: str = ""
+    """what the simulation started from, e.g. `bulk`, `vacancy`"""
+    steps_done: int
+    steps_asked: int
+    halted: bool = False
+    halt_reason: str = ""
+    trace: Trace = Trace()
+    node: NodeRef | None = None
+
+
+class Generation(_Model):
+    """One turn of the loop: the potential trained in it and the simulations made with it."""
+
+    index: int
+    n_train: int
+    """structures trained on"""
+    n_test: int
+    """held-out structures"""
+    labels_total: int
+    """label calculations spent so far, failed ones included"""
+    train: ErrorMetrics = ErrorMetrics()
+    test: ErrorMetrics = ErrorMetrics()
+    n_functions: int | None = None
+    survival: float | None = None
+    """fraction of the requested MD steps that ran before a halt"""
+    new_candidates: int | None = None
+    gamma_max: float | None = None
+    potential: NodeRef | None = None
+    dataset: NodeRef | None = None
+    """what the potential was trained on"""
+    metrics_node: NodeRef | None = None
+    md_node: NodeRef | None = None
+    """the process that ran the simulations"""
+    simulations: list[Simulation] = []
+
+
+class RejectedReason(_Model):
+    """How many label calculations failed for one reason."""
+
+    reason: str
+    count: int
+    example: NodeRef | None = None
+
+
+class LabelCounts(_Model):
+    """Label calculations requested, and what became of them."""
+
+    requested: int
+    ok: int
+    rejected: int
+    budget: int | None = None
+    labelled_node: NodeRef | None = None
+    rejected_node: NodeRef | None = None
+    reasons: list[RejectedReason] = []
+
+
+class ParitySplit(_Model):
+    """Reference and predicted values of one set of labels: all of them, the page thins them."""
+
+    energy_reference: FloatList = []
+    """eV/atom, one value per structure"""
+    energy_potential: FloatList = []
+    """eV/atom, same order"""
+    forces_reference: FloatList = []
+    """eV/Å, flat components; arrays of any shape are flattened"""
+    forces_potential: FloatList = []
+    """eV/Å, same order"""
+    dataset: NodeRef | None = None
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        _require_same_length(self, ("energy_reference", "energy_potential"))
+        _require_same_length(self, ("forces_reference", "forces_potential"))
+        return self
+
+
+class Parity(_Model):
+    """Reference against prediction of the final potential."""
+
+    train: ParitySplit | None = None
+    test: ParitySplit | None = None
+
+
+class ValidationRow(_Model):
+    """One property: potential against reference."""
+
+    name: str
+    """machine name, as in the configuration"""
+    label: str
+    """what readers call it"""
+    unit: str
+    potential: float | None = None
+    reference: float | None = None
+    relative_error: float | None = None
+    """(potential - reference) / |reference|; None where it could not be computed"""
+    passed: bool = False
+    tolerance: float = 0.1
+    """largest accepted |relative_error|"""
+    note: str = ""
+    """why a value is missing, or what to know about it"""
+    potential_node: NodeRef | None = None
+    reference_node: NodeRef | None = None
+
+
+class EnergyVolumeCurve(_Model):
+    """Energy over volume; both arrays have shape (n,)."""
+
+    volume_per_atom: FloatList
+    """Å^3/atom"""
+    energy_per_atom: FloatList
+    """eV/atom"""
+    node: NodeRef | None = None
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        _require_same_length(self, ("volume_per_atom", "energy_per_atom"))
+        return self
+
+
+class Method(_Model):
+    """How the labels were computed; None where a quantity does not apply."""
+
+    oracle: str = "DFT"
+    functional: str | None = None
+    pseudopotentials: dict[str, str] = {}
+    """element -> file name"""
+    cutoff_wfc_Ry: float | None = None  # noqa: N815
+    cutoff_rho_Ry: float | None = None  # noqa: N815
+    kspacing_per_A: float | None = None  # noqa: N815
+    smearing: str | None = None
+    smearing_width_Ry: float | None = None  # noqa: N815
+    spin: bool | None = None
+    fingerprint: str | None = None
+    other: dict[str, str] = {}
+
+
+class ReferenceEnergy(_Model):
+    """Energy of the isolated atom, computed with the method of the labels."""
+
+    element: str
+    energy: float
+    """eV"""
+    node: NodeRef | None = None
+
+
+class OriginCount(_Model):
+    """How many labelled structures came from one origin (generator or MD generation)."""
+
+    origin: str
+    n_structures: int
+    n_atoms: int | None = None
+
+
+class Report(_Model):
+    """One run, from what was asked to what came out."""
+
+    name: str
+    material: str
+    goal: str
+    protocol: str
+    seed: int
+    created: AwareDatetime
+    autopipe_version: str
+    process: NodeRef
+    status: Status = "finished"
+    failure: str = ""
+    """why the run failed, in a sentence; only with status `failed`"""
+    stop_reason: str = ""
+    wall_seconds: float
+    time_shares: dict[str, float] = {}
+    """what -> seconds; may add up to more than the wall time where work ran side by side"""
+    software: dict[str, str] = {}
+    """program or package -> version"""
+    config_yaml: str = ""
+    """the expanded configuration"""
+    config_node: NodeRef | None = None
+    labels: LabelCounts
+    generations: list[Generation] = []
+    gamma_select: float | None = None
+    gamma_halt: float | None = None
+    parity: Parity = Parity()
+    validation: list[ValidationRow] = []
+    validation_missing: str = ""
+    """why there is no (complete) validation, in a sentence"""
+    eos_reference: EnergyVolumeCurve | None = None
+    eos_potential: EnergyVolumeCurve | None = None
+    composition: list[OriginCount] = []
+    method: Method = Method()
+    reference_energies: list[ReferenceEnergy] = []
+    files: dict[str, RelativePath] = {}
+    """what -> path relative to the report's folder"""
+    warnings: list[str] = []
+
+    @property
+    def final(self) -> Generation | None:
+        """The last generation, whose potential is the result; None if nothing was trained."""
+        return self.generations[-1] if self.generations else None
+
+    def nodes(self) -> list[NodeRef]:
+        """Every node the report refers to, once, by increasing pk."""
+        unique = {node.uuid: node for node in _walk(self)}
+        return sorted(unique.values(), key=lambda node: (node.pk, node.uuid))
+
+
+def _walk(value: object) -> Iterator[NodeRef]:
+    if isinstance(value, NodeRef):
+        yield value
+    elif isinstance(value, BaseModel):
+        for _, child in value:
+            yield from _walk(child)
+    elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        for child in value:
+            yield from _walk(child)

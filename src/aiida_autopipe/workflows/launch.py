@@ -1,0 +1,163 @@
+"""From a configuration to a submitted run, and back to a run that is already there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from aiida.common.exceptions import MultipleObjectsError, NotExistent
+from aiida.engine import ProcessBuilder, submit
+from aiida.orm import (
+    AbstractCode,
+    Dict,
+    Group,
+    QueryBuilder,
+    WorkChainNode,
+    load_code,
+    load_group,
+    load_node,
+)
+
+from aiida_autopipe.config.models import Config
+from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.material import Material
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.engines.espresso.pw import PwSettings
+from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
+from aiida_autopipe.workflows.preflight import preflight, resolve_pseudos
+
+RUN_KEY = "autopipe_run"
+"""Extra of a run's work chain: the hash of everything it was started from."""
+INTERFACE_KEY = "interface"
+"""Extra of a LAMMPS code, written by `mlip-auto setup`: 'library' or 'ml-pace'."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A run ready to be submitted: its inputs and the key that recognises it again."""
+
+    builder: ProcessBuilder
+    key: str
+
+
+def prepare(config: Config, material: Material) -> Launch:
+    """Resolve codes and pseudopotentials of the loaded profile into the inputs of the loop.
+
+    Raises:
+        InputError: everything that is missing, one sentence each.
+    """
+    problems = preflight(config, material)
+    if problems:
+        raise InputError("\n".join(problems))
+    choice = resolve_pseudos(config, material.elements)
+    family: Group = load_group(choice.family)
+    pseudos = family.get_pseudos(elements=tuple(material.elements))
+    codes = {
+        "label": load_code(config.label.code),
+        "train": load_code(config.train.code),
+        "md": load_code(config.md.code),
+    }
+    expanded = config.model_dump()
+    expanded["md"]["interface"] = _interface(config, codes["md"])
+    method = PwSettings(
+        cutoff_wfc_Ry=choice.cutoff_wfc_Ry,
+        cutoff_rho_Ry=choice.cutoff_rho_Ry,
+        functional=choice.functional,
+        kspacing_per_A=config.label.kspacing_per_A,
+        kpoints_shift=config.label.kpoints_shift,
+        smearing=config.label.smearing,
+        smearing_width_Ry=config.label.smearing_width_Ry,
+        spin=config.label.spin,
+        scf_threshold_Ry_per_atom=config.label.scf_threshold_Ry_per_atom,
+    )
+    crystal = Dataset.from_atoms(
+        [material.primitive, material.conventional], columns={"cell": ["primitive", "conventional"]}
+    )
+    builder = ActiveLearningWorkChain.get_builder()
+    builder.config = Dict(expanded)
+    builder.method = Dict(vars(method))
+    builder.crystal = DatasetData(crystal)
+    builder.codes = codes
+    builder.pseudos = pseudos
+    builder.metadata.label = config.name
+    builder.metadata.description = f"{config.material}, goal {config.goal}, {config.protocol}"
+    return Launch(builder, _run_key(expanded, vars(method), crystal, pseudos, codes))
+
+
+def _run_key(
+    config: dict[str, Any],
+    method: dict[str, Any],
+    crystal: Dataset,
+    pseudos: dict[str, Any],
+    codes: dict[str, AbstractCode],
+) -> str:
+    content = {
+        "config": config,
+        "method": method,
+        "crystal": crystal.content_hash(),
+        "pseudos": {element: pseudo.md5 for element, pseudo in sorted(pseudos.items())},
+        "codes": {stage: code.uuid for stage, code in sorted(codes.items())},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _interface(config: Config, code: AbstractCode) -> str:
+    """How this LAMMPS gets its forces: as the user says, else as the set-up found out."""
+    if config.md.interface != "auto":
+        return str(config.md.interface)
+    found = code.base.extras.get(INTERFACE_KEY, None)
+    if found is None:
+        raise InputError(
+            f"md.interface: it is not known whether '{code.full_label}' has ML-PACE; set 'ml-pace' or "
+            "'library', or let 'mlip-auto setup' make the code"
+        )
+    return str(found)
+
+
+def find_run(key: str) -> WorkChainNode | None:
+    """The newest run started from exactly these inputs, None when there is none."""
+    query = QueryBuilder().append(
+        WorkChainNode, filters={f"extras.{RUN_KEY}": key}, project=["*", "id"], tag="run"
+    )
+    query.order_by({"run": {"id": "desc"}})
+    found = query.first()
+    return None if found is None else found[0]
+
+
+def find_runs(name: str | None = None) -> list[WorkChainNode]:
+    """All runs of the profile, the newest first; only those with a label when a name is given."""
+    filters: dict[str, Any] = {"process_type": {"like": "%autopipe.active_learning"}}
+    if name is not None:
+        filters["label"] = name
+    query = QueryBuilder().append(WorkChainNode, filters=filters, tag="run")
+    query.order_by({"run": {"id": "desc"}})
+    return query.all(flat=True)
+
+
+def start(launch: Launch) -> WorkChainNode:
+    """Submit a run to the daemon and mark it, so that the same input finds it again."""
+    node = submit(launch.builder)
+    node.base.extras.set(RUN_KEY, launch.key)
+    return node
+
+
+def load_run(identifier: str) -> WorkChainNode:
+    """A run by pk, UUID (or its beginning) or name; of several with one name the newest.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    named = find_runs(identifier)
+    if named:
+        return named[0]
+    try:
+        node = load_node(identifier)
+    except (NotExistent, MultipleObjectsError, ValueError):
+        node = None
+    if not isinstance(node, WorkChainNode) or node.process_label != "ActiveLearningWorkChain":
+        known = ", ".join(sorted({run.label for run in find_runs()})) or "none yet"
+        raise InputError(f"There is no run '{identifier}'; known names are: {known}.")
+    return node

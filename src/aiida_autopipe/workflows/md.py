@@ -1,0 +1,151 @@
+"""`autopipe.md`: many starts and conditions, the frames a potential is unsure about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import ExitCode, ToContext, WorkChain, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode
+from aiida.plugins import CalculationFactory
+
+from aiida_autopipe.calculations.functions import collect_candidates, take
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.workflows.label import validate_positive
+
+
+class MdWorkChain(WorkChain):  # type: ignore[misc]
+    """Run molecular dynamics from every start under its conditions, at most `max_concurrent` at once.
+
+    A simulation that is halted by the extrapolation grade is a success: its frames are candidates. One that
+    fails (lost atoms, NaN, a LAMMPS error) still gives what it has, counts with a survival of its last safe
+    step, and never stops the others.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Declare inputs, outputs, outline and exit codes."""
+        super().define(spec)
+        spec.input("potential", valid_type=PotentialData)
+        spec.input("starts", valid_type=DatasetData, help="Start structures.")
+        spec.input(
+            "conditions",
+            valid_type=List,
+            help="One dictionary a simulation: `start` (index), `ensemble`, `temperature_K`, ...",
+        )
+        spec.input(
+            "settings", valid_type=Dict, help="Settings shared by all simulations (`MdSettings`)."
+        )
+        spec.input("code", valid_type=AbstractCode, help="LAMMPS.")
+        spec.input(
+            "seed", valid_type=Int, help="Seed of the first simulation; each next one adds 1."
+        )
+        spec.input(
+            "max_concurrent", valid_type=Int, validator=validate_positive, default=lambda: Int(1)
+        )
+        spec.input(
+            "options", valid_type=Dict, required=False, help="`metadata.options` of one simulation."
+        )
+        spec.outline(cls.setup, while_(cls.should_run)(cls.run_wave, cls.inspect_wave), cls.results)
+        spec.output("candidates", valid_type=DatasetData, required=False)
+        spec.output(
+            "summary", valid_type=Dict, help="`simulations`, `survival`, `new_candidates`, ..."
+        )
+        spec.exit_code(201, "ERROR_NO_CONDITIONS", message="There is no simulation to run.")
+        spec.exit_code(
+            401,
+            "ERROR_ALL_FAILED",
+            message="All {count} simulations failed; first reason: {reason}",
+        )
+
+    def setup(self) -> ExitCode | None:
+        """Queue the simulations."""
+        self.ctx.pending = list(range(len(self.inputs.conditions)))
+        self.ctx.simulations = []
+        columns = self.inputs.starts.get_dataset().columns
+        self.ctx.names = columns["start"].tolist() if "start" in columns else []
+        return None if self.ctx.pending else self.exit_codes.ERROR_NO_CONDITIONS
+
+    def should_run(self) -> bool:
+        """True while simulations are waiting."""
+        return bool(self.ctx.pending)
+
+    def run_wave(self) -> ToContext:
+        """Start as many simulations as may run at once."""
+        size = self.inputs.max_concurrent.value
+        self.ctx.wave, self.ctx.pending = self.ctx.pending[:size], self.ctx.pending[size:]
+        running = {f"simulation_{i}": self.submit(self._build(i)) for i in self.ctx.wave}
+        return ToContext(**running)
+
+    def _build(self, index: int) -> Any:
+        condition = dict(self.inputs.conditions[index])
+        start = int(condition.pop("start"))
+        builder = CalculationFactory("autopipe.lammps").get_builder()
+        builder.code = self.inputs.code
+        builder.structure = take(self.inputs.starts, List([start]))
+        builder.potential = self.inputs.potential
+        builder.settings = Dict({**self.inputs.settings.get_dict(), "segments": [condition]})
+        builder.seed = Int(self.inputs.seed.value + index)
+        if "options" in self.inputs:
+            builder.metadata.options = self.inputs.options.get_dict()
+        builder.metadata.label = f"{condition['ensemble']} {condition['temperature_K'][0]:g} K"
+        return builder
+
+    def inspect_wave(self) -> None:
+        """Note how each simulation ended."""
+        for index in self.ctx.wave:
+            node = self.ctx[f"simulation_{index}"]
+            condition = dict(self.inputs.conditions[index])
+            record = simulation_record(node, condition)
+            record["start_name"] = (self.ctx.names or [""] * (condition["start"] + 1))[
+                condition["start"]
+            ]
+            self.ctx.simulations.append(record)
+            if record["failure"]:
+                self.report(f"simulation {index} failed: {record['failure']}")
+
+    def results(self) -> ExitCode | None:
+        """Collect candidates and the summary."""
+        simulations = self.ctx.simulations
+        frames = {
+            f"frames_{i}": self.ctx[f"simulation_{i}"].outputs.frames
+            for i in range(len(simulations))
+            if "frames" in self.ctx[f"simulation_{i}"].outputs
+        }
+        if frames:
+            threshold = self.inputs.settings["gamma_select"]
+            self.out_many(collect_candidates(Dict({"gamma_select": threshold}), **frames))
+        count = self.outputs["candidates"].n_structures if "candidates" in self.outputs else 0
+        survival = sum(s["survival"] for s in simulations) / len(simulations)
+        summary = {"simulations": simulations, "survival": survival, "new_candidates": count}
+        self.out("summary", Dict(summary).store())
+        failures = [s["failure"] for s in simulations if s["failure"]]
+        if len(failures) == len(simulations):
+            return self.exit_codes.ERROR_ALL_FAILED.format(count=len(failures), reason=failures[0])
+        return None
+
+
+def simulation_record(node: ProcessNode, condition: dict[str, Any]) -> dict[str, Any]:
+    """What the summary keeps of one simulation.
+
+    Args:
+        node: the finished `autopipe.lammps` calculation.
+        condition: what it was asked to do.
+    """
+    results = node.outputs.results.get_dict() if "results" in node.outputs else {}
+    failure = None
+    if not node.is_finished_ok:
+        failure = f"[{node.exit_status}] {' '.join(str(node.exit_message or 'no message').split())}"
+    return {
+        **condition,
+        "uuid": node.uuid,
+        "failure": failure,
+        "survival": float(results.get("survival", 0.0)),
+        "halted": bool(results.get("halted", False)),
+        "halt_reason": results.get("halt_reason"),
+        "gamma_max": results.get("gamma_max"),
+        "steps_done": results.get("steps_done", 0),
+        "steps_asked": results.get("steps_asked", condition["steps"]),
+        "wall_seconds": results.get("wall_seconds"),
+    }

@@ -1,0 +1,194 @@
+"""Expansion: two lines in, everything out; the result is its own expansion; all errors at once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from aiida_autopipe.config.expand import expand, load_config, merge
+from aiida_autopipe.config.heuristics import MELTING_POINTS_K, supercell, temperatures
+from aiida_autopipe.config.loading import dump_config, parse_input
+from aiida_autopipe.config.models import Config
+from aiida_autopipe.core.ace.settings import FitSettings
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.generate.recipe import PoolSettings
+from aiida_autopipe.core.material import read_material
+from aiida_autopipe.core.stopping import StopRule
+
+TWO_LINES = {"material": "Si", "goal": "elastic"}
+PROTOCOLS = ("fast", "balanced", "stringent")
+MATERIALS = ("Si", "C", "Cu", "Fe", "Mg", "Li", "As", "Sn")
+
+
+def problems(user: dict[str, Any], base: Path = Path()) -> list[str]:
+    """The lines of the error that an input gives."""
+    with pytest.raises(InputError) as caught:
+        expand(user, base, "run")
+    return str(caught.value).split("\n")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("material", MATERIALS)
+def test_expansion_is_its_own_expansion(material: str, protocol: str) -> None:
+    user = {"material": material, "goal": "elastic", "protocol": protocol}
+    config = expand(user, Path(), "some run")
+    assert config.name == "some-run"
+    dumped = config.model_dump()
+    assert expand(dumped, Path("/elsewhere"), "other") == config
+    assert parse_input(dump_config(dumped), "x") == dumped
+    assert Config.model_validate(dumped) == config
+
+
+def test_two_lines_are_enough() -> None:
+    config = expand(TWO_LINES, Path(), "silicon")
+    assert config.protocol == "balanced"
+    assert 5.0 <= config.train.cutoff <= 5.6
+    assert config.md.supercell == [2, 2, 2]
+    assert config.label.spin is False
+    assert config.validation.properties[-1] == "vacancy_formation_energy"
+    assert expand({**TWO_LINES, "material": "Fe"}, Path(), "x").label.spin is True
+
+
+def test_sections_fit_what_they_are_handed_to() -> None:
+    config = expand(TWO_LINES, Path(), "silicon")
+    settings = config.train.fit_settings()
+    accepted = FitSettings.from_dict(settings).to_dict()
+    assert {key: accepted[key] for key in settings} == settings
+    PoolSettings.from_mapping(config.generate.model_dump())
+    StopRule(
+        min_generations=config.loop.min_generations,
+        max_generations=config.loop.max_generations,
+        max_labels=config.budget.labels,
+        max_hours=config.budget.hours,
+        **config.loop.stop.model_dump(),
+    )
+
+
+def test_the_user_has_the_last_word() -> None:
+    user = parse_input(
+        "material: Si\ngoal: elastic\nname: own\nmd: {temperatures_K: [50]}\n"
+        "label: {scf_threshold_Ry_per_atom: 1e-6}\nbudget:\nloop: {stop: }\n",
+        "x",
+    )
+    config = expand(user, Path(), "silicon")
+    assert config.name == "own"
+    assert config.md.temperatures_K == [50.0]
+    assert config.md.steps == 20000
+    assert config.label.scf_threshold_Ry_per_atom == 1e-6
+    assert config.budget.labels == 300
+    assert config.loop.stop.survival == 0.95
+
+
+def test_structure_file_and_pseudopotential_folder(tmp_path: Path) -> None:
+    write(tmp_path / "sic.cif", bulk("SiC", "zincblende", a=4.36))
+    (tmp_path / "upf").mkdir()
+    text = "material: sic.cif\ngoal: elastic\nlabel: {pseudopotentials: upf}\n"
+    (tmp_path / "sic.yaml").write_text(text)
+    config, material = load_config(tmp_path / "sic.yaml")
+    assert config.material == "sic.cif"
+    assert material.elements == ["C", "Si"]
+    assert config.label.pseudopotentials == str(tmp_path / "upf")
+    assert "vacancy_formation_energy" not in config.validation.properties
+
+
+def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+    assert merge(base, {"a": {"c": [3]}, "d": {"e": 1}}) == {
+        "a": {"b": 1, "c": [3]},
+        "d": {"e": 1},
+    }
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"material": "Sj"}, "material: unknown element 'Sj'; did you mean 'Si'?"),
+        ({"material": None}, "material: this key is missing"),
+        ({"material": {"Fe": 0.5}}, "material: compositions are not supported yet"),
+        ({"material": 14}, "material: 14 must be an element"),
+        ({"material": "gone.cif"}, "gone.cif does not exist"),
+        ({"goal": "elastik"}, "goal: 'elastik' is not a valid choice; did you mean 'elastic'?"),
+        ({"protocol": "fats"}, "did you mean 'fast'? valid: fast, balanced, stringent"),
+        ({"seed": -1}, "seed: -1 must be at least 0"),
+        ({"name": "a/b"}, "name: 'a/b' must be letters, digits"),
+        ({"budget": {"labels": 0}}, "budget.labels: 0 must be greater than 0"),
+        ({"budget": {"labels": 1}}, "budget.labels: 1 leaves nothing"),
+        ({"budget": {"hours": 0}}, "budget.hours: 0 must be greater than 0"),
+        ({"budget": 80}, "budget: 80 must be a block of keys (labels, hours)"),
+        (
+            {"label": {"cutof_wfc_Ry": 30}},
+            "label.cutof_wfc_Ry: unknown key; did you mean 'cutoff_wfc_Ry'?",
+        ),
+        ({"label": {"spin": 1}}, "label.spin: 1 must be true or false"),
+        ({"label": {"smearing": "gauss"}}, "did you mean 'gaussian'? valid: none, gaussian"),
+        ({"label": {"code": "pw"}}, "label.code: 'pw' must be a code label such as pw@localhost"),
+        ({"label": {"cutoff_wfc_Ry": "30 Ry"}}, "label.cutoff_wfc_Ry: '30 Ry' must be a number"),
+        ({"label": {"cutoff_wfc_Ry": 30, "cutoff_rho_Ry": 60}}, "must be at least 4 times"),
+        ({"md": {"temperatures_K": [300, -300]}}, "md.temperatures_K[1]: -300 must be greater"),
+        ({"md": {"temperatures_K": 300}}, "md.temperatures_K: 300 must be a list"),
+        ({"md": {"temperatures_K": []}}, "must have at least 1 value"),
+        (
+            {"md": {"temperature": 300}},
+            "md.temperature: unknown key; did you mean 'temperatures_K'?",
+        ),
+        ({"md": {"steps": 0}}, "md.steps: 0 must be greater than 0"),
+        ({"md": {"steps": 1.5}}, "md.steps: 1.5 must be a whole number"),
+        ({"md": {"gamma_halt": 1.0}}, "gamma_halt (1.0) must be greater than gamma_select (1.5)"),
+        ({"md": {"gamma_every": 10**6}}, "must not be greater than steps"),
+        ({"md": {"supercell": [2, 2]}}, "md.supercell: [2, 2] must have at least 3 values"),
+        ({"md": {"ensembles": ["nph"]}}, "md.ensembles[0]: 'nph' is not a valid choice"),
+        ({"loop": {"stop": {"survival": 2}}}, "loop.stop.survival: 2 must be at most 1"),
+        ({"loop": {"max_generations": 1}}, "must not be smaller than min_generations (3)"),
+        ({"validate": {"tolerance": float("nan")}}, "validate.tolerance: nan must be"),
+        ({"validate": {"properties": ["C99"]}}, "validate.properties[0]: 'C99' is not a valid"),
+        ({"zzz": 1}, "zzz: unknown key; valid: name, material, goal"),
+    ],
+)
+def test_one_sentence_for_each_mistake(section: dict[str, Any], expected: str) -> None:
+    lines = problems({**TWO_LINES, **section})
+    assert len(lines) == 1
+    assert expected in lines[0]
+
+
+def test_all_mistakes_at_once() -> None:
+    lines = problems(
+        {"material": "Sj", "protocol": "slow", "budget": {"labels": 0}, "md": {"steps": 0}, "a": 1}
+    )
+    keys = [line.split(":")[0] for line in lines]
+    assert keys == ["protocol", "material", "goal", "budget.labels", "md.steps", "a"]
+
+
+def test_a_vacancy_energy_of_a_compound_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "sic.cif", bulk("SiC", "zincblende", a=4.36))
+    user = {
+        "material": "sic.cif",
+        "goal": "elastic",
+        "validate": {"properties": ["vacancy_formation_energy"]},
+    }
+    assert "only defined for materials of one element" in problems(user, tmp_path)[0]
+
+
+@pytest.mark.parametrize("symbol", MATERIALS)
+@pytest.mark.parametrize("minimum", [1, 8, 16, 40])
+def test_supercells_hold_enough_atoms_and_no_row_too_many(symbol: str, minimum: int) -> None:
+    material = read_material(symbol, Path())
+    repeats = supercell(material, minimum)
+    assert len(material.primitive) * np.prod(repeats) >= minimum
+    if minimum <= len(material.primitive):
+        assert repeats == [1, 1, 1]
+    if material.crystal_system == "cubic":
+        assert len(set(repeats)) == 1
+        smaller = (repeats[0] - 1) ** 3 * len(material.primitive)
+        assert smaller < minimum
+
+
+def test_temperatures_stay_below_melting() -> None:
+    for symbol, melting in MELTING_POINTS_K.items():
+        found = temperatures([symbol])
+        assert found == sorted(found)
+        assert 0 < found[0] <= 300
+        assert found[-1] < 0.9 * melting

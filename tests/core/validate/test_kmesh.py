@@ -1,0 +1,38 @@
+"""k-point meshes from a spacing."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, fcc111
+
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.validate.kmesh import mesh_from_spacing
+
+
+def test_simple_cubic_by_hand() -> None:
+    cell = np.eye(3) * 4.0  # |b| = pi / 2
+    assert mesh_from_spacing(cell, [True] * 3, np.pi / 8) == (4, 4, 4)
+    assert mesh_from_spacing(cell, [True] * 3, np.pi / 8 - 1e-3) == (5, 5, 5)
+    assert mesh_from_spacing(cell, [True] * 3, 10.0) == (1, 1, 1)
+
+
+def test_directions_are_independent() -> None:
+    assert mesh_from_spacing(np.diag([2.0, 4.0, 8.0]), [True] * 3, np.pi / 4) == (4, 2, 1)
+
+
+def test_spacing_is_not_exceeded() -> None:
+    atoms = bulk("Si")
+    mesh = mesh_from_spacing(atoms.cell.array, atoms.pbc, 0.3)
+    lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(atoms.cell.array).T, axis=1)
+    assert np.all(lengths / mesh <= 0.3 + 1e-5)
+    assert np.all(lengths / (np.array(mesh) - 1) > 0.3)
+
+
+def test_one_point_along_vacuum() -> None:
+    slab = fcc111("Cu", (1, 1, 3), vacuum=1.0)
+    assert mesh_from_spacing(slab.cell.array, slab.pbc, 0.3)[2] == 1
+
+
+@pytest.mark.parametrize("spacing", [0.0, -0.2, float("nan")])
+def test_unusable_spacing(spacing: float) -> None:
+    with pytest.raises(InputError, match="must be positive"):
+        mesh_from_spacing(np.eye(3), [True] * 3, spacing)

@@ -1,0 +1,114 @@
+"""What a run needs from AiiDA: codes that exist, pseudopotentials for every element."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiida_autopipe.cli import setup_profile
+from aiida_autopipe.config.expand import expand_with_material
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.workflows.preflight import preflight, resolve_pseudos
+
+
+def expanded(**sections: Any) -> Any:
+    """Configuration and crystal of silicon, or another material."""
+    user = {"material": "Si", "goal": "elastic", **sections}
+    return expand_with_material(user, Path(), "run")
+
+
+@pytest.fixture
+def codes(pw_code: Any, lammps_code: Any, python_code: Any) -> None:
+    """All three codes."""
+
+
+def test_all_there(codes: None, pz_family: Any) -> None:
+    assert preflight(*expanded()) == []
+
+
+def test_all_problems_at_once(codes: None, pz_family: Any) -> None:
+    label = {"code": "nopw@localhost", "oracle": "autopipe.pww", "pseudopotentials": "SSSP/9"}
+    problems = preflight(*expanded(label=label, md={"code": "lammps@cluster"}))
+    assert [problem.split(":")[0] for problem in problems] == [
+        "label.oracle",
+        "label.code",
+        "md.code",
+        "label.pseudopotentials",
+    ]
+    assert "no pw.x" in problems[1] and "mlip-auto setup" in problems[1]
+    assert "neither a folder nor an installed family" in problems[3]
+    assert "autopipe/debian/PZ" in problems[3]
+
+
+def test_executable_that_has_gone(
+    localhost: Any, tmp_path: Path, codes: None, pz_family: Any
+) -> None:
+    program = tmp_path / "pw.x"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    setup_profile.ensure_code("gone", program, "quantumespresso.pw")
+    config = expanded(label={"code": "gone@localhost"})
+    assert preflight(*config) == []
+    program.unlink()
+    (problem,) = preflight(*config)
+    assert problem.startswith("label.code: no pw.x") and "not an executable file" in problem
+
+
+def test_first_family_with_all_elements(pz_family: Any) -> None:
+    config, _ = expanded()
+    chosen = resolve_pseudos(config, ["Si"])
+    assert (chosen.family, chosen.functional) == ("autopipe/debian/PZ", "PZ")
+    assert chosen.cutoff_rho_Ry >= 4 * chosen.cutoff_wfc_Ry > 0
+    # Germanium has only a PBE file, so the two of them need the PBE set.
+    both = resolve_pseudos(config, ["Ge", "Si"])
+    assert (both.family, both.functional) == ("autopipe/debian/PBE", "PBE")
+    pbe = resolve_pseudos(expanded(label={"functional": "PBE"})[0], ["Si"])
+    assert pbe.family == "autopipe/debian/PBE"
+
+
+def test_user_cutoffs_win(pz_family: Any) -> None:
+    config, _ = expanded(label={"cutoff_wfc_Ry": 12.0, "cutoff_rho_Ry": 48.0})
+    chosen = resolve_pseudos(config, ["Si"])
+    assert (chosen.cutoff_wfc_Ry, chosen.cutoff_rho_Ry) == (12.0, 48.0)
+    raised = resolve_pseudos(expanded(label={"cutoff_wfc_Ry": 100.0})[0], ["Si"])
+    assert raised.cutoff_rho_Ry >= 400.0
+
+
+@pytest.mark.parametrize(
+    ("label", "elements", "message"),
+    [
+        ({}, ["Xe"], "no pseudopotential for Xe in the installed families"),
+        ({}, ["Al", "Ge"], "no family has pseudopotentials for all of Al, Ge"),
+        ({"pseudopotentials": "autopipe/debian/PZ"}, ["Ge"], "has no pseudopotential for Ge"),
+        (
+            {"pseudopotentials": "autopipe/debian/PZ", "functional": "PBE"},
+            ["Si"],
+            "are made for 'PZ'",
+        ),
+        ({"pseudopotentials": "/no/such/folder"}, ["Si"], "the folder /no/such/folder does not"),
+    ],
+)
+def test_no_pseudopotential(
+    pz_family: Any, label: dict[str, Any], elements: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve_pseudos(expanded(label=label)[0], elements)
+
+
+def test_folder_of_files(aiida_profile: Any, pseudo_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "upf"
+    folder.mkdir()
+    shutil.copy(pseudo_folder / "Si.pz-vbc.UPF", folder)
+    label = {"pseudopotentials": str(folder), "cutoff_wfc_Ry": 16.0, "cutoff_rho_Ry": 64.0}
+    config, _ = expanded(label=label)
+    chosen = resolve_pseudos(config, ["Si"])
+    assert chosen.functional == "PZ"
+    assert resolve_pseudos(config, ["Si"]) == chosen
+    with pytest.raises(InputError, match="no pseudopotential for C in"):
+        resolve_pseudos(config, ["C", "Si"])
+    with pytest.raises(InputError, match="come without recommended cutoffs"):
+        resolve_pseudos(expanded(label={"pseudopotentials": str(folder)})[0], ["Si"])
+    shutil.copy(pseudo_folder / "Si.pbe-rrkj.UPF", folder)
+    with pytest.raises(InputError, match="2 pseudopotentials for Si"):
+        resolve_pseudos(config, ["Si"])
