@@ -1,5 +1,6 @@
 """Sphinx configuration; the reference tables are written from the code at the start of a build."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from aiida_autopipe import __version__
 
 sys.path.insert(0, str(Path(__file__).parent))
 import reference_tables
+
+# AiiDA's database migrations introduce themselves when they are imported.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 project = "aiida-autopipe"
 author = "aiida-autopipe contributors"

@@ -122,9 +122,10 @@ def model_section(model: type[BaseModel], title: str, seen: set[type[BaseModel]]
         kind = field.annotation
         nested = inspect.isclass(kind) and issubclass(kind, BaseModel)
         if nested and kind not in seen:
-            inner.append((name, kind))
+            inner.append((field.alias or name, kind))
+        key = field.alias or name
         shown = "block" if nested else f"`{type_name(kind)}`"
-        yield f"| `{name}` | {cell(shown)} | {cell(field.description or '')} |"
+        yield f"| `{key}` | {cell(shown)} | {cell(field.description or '')} |"
     yield ""
     for name, kind in inner:
         yield from model_section(kind, f"`{name}`", seen)

@@ -1,3 +1,5 @@
-"""From a material and a goal to a validated machine-learned interatomic potential, with full provenance."""
+"""From a material and a goal to a validated machine-learned interatomic potential, with full
+provenance.
+"""
 
 __version__ = "0.1.0"

@@ -112,6 +112,7 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"material": 14}, "material: 14 must be an element"),
         ({"material": "gone.cif"}, "gone.cif does not exist"),
         ({"goal": "elastik"}, "goal: 'elastik' is not a valid choice; did you mean 'elastic'?"),
+        ({"goal": None}, "goal: None is not a valid choice; valid: elastic"),
         ({"protocol": "fats"}, "did you mean 'fast'? valid: fast, balanced, stringent"),
         ({"seed": -1}, "seed: -1 must be at least 0"),
         ({"name": "a/b"}, "name: 'a/b' must be letters, digits"),
@@ -160,6 +161,10 @@ def test_all_mistakes_at_once() -> None:
     )
     keys = [line.split(":")[0] for line in lines]
     assert keys == ["protocol", "material", "goal", "budget.labels", "md.steps", "a"]
+
+
+def test_a_missing_goal_names_the_choices() -> None:
+    assert problems({"material": "Si"}) == ["goal: this key is missing; valid: elastic"]
 
 
 def test_a_vacancy_energy_of_a_compound_is_refused(tmp_path: Path) -> None:

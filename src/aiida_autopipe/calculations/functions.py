@@ -11,9 +11,10 @@ from aiida.engine import ExitCode, calcfunction
 from aiida.orm import ArrayData, Dict, Int, List, StructureData
 
 from aiida_autopipe.core.ace.calculator import ACECalculator
+from aiida_autopipe.core.columns import join_references
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.distances import overlaps
-from aiida_autopipe.core.errors import AutopipeError
+from aiida_autopipe.core.errors import AutopipeError, DataError, InputError
 from aiida_autopipe.core.generate.atoms import isolated_atoms
 from aiida_autopipe.core.generate.recipe import generate_pool
 from aiida_autopipe.core.select.fps import farthest_point
@@ -45,7 +46,7 @@ Result = TypeVar("Result")
 
 
 def stated(function: Callable[..., Result]) -> Callable[..., Result | ExitCode]:
-    """Turn one of our errors into an exit code that carries its sentence, instead of an exception."""
+    """Turn one of our errors into an exit code with its sentence, instead of an exception."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Result | ExitCode:
@@ -57,13 +58,13 @@ def stated(function: Callable[..., Result]) -> Callable[..., Result | ExitCode]:
     return wrapped
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def generate(crystal: DatasetData, settings: Dict, seed: Int) -> DatasetData:
-    """The first pool of structures: an isolated atom of each element, then the generated structures.
+    """The first pool: an isolated atom of each element, then the generated structures.
 
     Args:
-        crystal: two structures, the primitive and the conventional cell.
+        crystal: the primitive cell is the first structure.
         settings: the `generate` section of the configuration.
         seed: seed of the displacements.
     """
@@ -75,13 +76,13 @@ def generate(crystal: DatasetData, settings: Dict, seed: Int) -> DatasetData:
     return DatasetData(Dataset.concatenate([Dataset.from_atoms(atoms, columns=columns), pool]))
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 def take(dataset: DatasetData, indices: List) -> DatasetData:
     """The chosen structures of a dataset, in the chosen order."""
     return DatasetData(dataset.get_dataset()[np.array(indices.get_list(), dtype=int)])
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 def extract_structure(dataset: DatasetData, index: Int) -> StructureData:
     """One structure of a dataset as pw.x gets it (an isolated atom in a box)."""
     return StructureData(ase=in_box(_bare(dataset.get_dataset(), index.value)))
@@ -94,7 +95,7 @@ def _bare(dataset: Dataset, index: int) -> Any:
     return atoms
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def collect_labels(
     dataset: DatasetData, settings: Dict, outcome: Dict, **results: Any
@@ -149,27 +150,33 @@ def collect_labels(
     return outputs
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def merge(**datasets: DatasetData) -> DatasetData:
     """All structures of several datasets, in the order of their names.
 
-    Isolated atoms do not become structures of the result: their energies become its reference energies.
+    Isolated atoms do not become structures of the result: their energies become its reference
+    energies, which must agree with those the datasets already have.
     """
     merged = Dataset.concatenate([datasets[name].get_dataset() for name in sorted(datasets)])
     isolated = np.array([is_isolated_atom(atoms) for atoms in merged.iter_atoms()], dtype=bool)
     if not isolated.any():
         return DatasetData(merged)
     energies = dict(merged.reference_energies)
-    for atoms in merged[isolated].iter_atoms():
-        energies[atoms.get_chemical_symbols()[0]] = float(atoms.info["energy"])
+    for index in np.flatnonzero(isolated):
+        energy, symbol = merged.labels(int(index)).energy, merged.atoms(int(index)).symbols[0]
+        if energy is None:
+            raise DataError(f"The isolated {symbol} atom (structure {index}) has no energy.")
+        energies = join_references(energies, {symbol: energy})
     return DatasetData(merged[~isolated].with_attributes(reference_energies=energies))
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def split(dataset: DatasetData, settings: Dict, seed: Int) -> dict[str, DatasetData]:
     """Training and test part; a structure keeps its part when structures are added behind it.
+
+    Of the first two structures one is always in each part, so that neither part is empty.
 
     Args:
         dataset: labelled structures.
@@ -178,22 +185,24 @@ def split(dataset: DatasetData, settings: Dict, seed: Int) -> dict[str, DatasetD
     """
     data = dataset.get_dataset()
     fraction = float(settings["test_fraction"])
+    if len(data) < 2:
+        raise InputError(f"{len(data)} structures cannot be split into training and test set.")
     # One draw per structure in order: the first n draws do not depend on how many follow.
     is_test = np.random.default_rng(seed.value).random(len(data)) < fraction
-    if not np.any(is_test) or np.all(is_test):
-        is_test = np.arange(len(data)) == len(data) - 1
+    if is_test[0] == is_test[1]:
+        is_test[:2] = False, True
     return {"train": DatasetData(data[~is_test]), "test": DatasetData(data[is_test])}
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def select(
     pool: DatasetData, known: DatasetData, potential: PotentialData, settings: Dict
 ) -> dict[str, Any]:
     """The most different structures of a pool by farthest-point sampling on ACE descriptors.
 
-    A structure is described by the mean of its atoms' B-functions, each scaled by its standard deviation
-    over the known structures. Structures with overlapping atoms are left out and counted.
+    A structure is described by the mean of its atoms' B-functions, each scaled by its standard
+    deviation over the known structures. Structures with overlapping atoms are left out and counted.
 
     Args:
         pool: candidates.
@@ -219,8 +228,10 @@ def select(
     }
     outputs: dict[str, Any] = {"summary": Dict(summary)}
     if n:
-        reference = np.array([ace.descriptors(a).mean(axis=0) for a in labelled.iter_atoms()])
         features = np.array([ace.descriptors(candidates.atoms(i)).mean(axis=0) for i in sane])
+        reference = np.array([ace.descriptors(a).mean(axis=0) for a in labelled.iter_atoms()])
+        if not len(labelled):
+            raise InputError("There are no known structures for the candidates to differ from.")
         scale = reference.std(axis=0)
         scale[scale < 1e-12] = 1.0
         chosen = farthest_point(features / scale, n, already=reference / scale)
@@ -229,7 +240,7 @@ def select(
     return outputs
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def collect_candidates(settings: Dict, **frames: DatasetData) -> dict[str, DatasetData]:
     """Frames above the selection threshold, from all simulations of a generation.
@@ -245,19 +256,21 @@ def collect_candidates(settings: Dict, **frames: DatasetData) -> dict[str, Datas
     pools = []
     for name in order:
         data = frames[name].get_dataset()
+        if "gamma_max" not in data.columns:
+            raise DataError(f"The frames '{name}' have no column gamma_max to choose by.")
         chosen = data[data.columns["gamma_max"] > float(settings["gamma_select"])]
         if len(chosen):
             pools.append(chosen.with_columns(origin=["md"] * len(chosen)))
     return {"candidates": DatasetData(Dataset.concatenate(pools))} if pools else {}
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def plan_eos(crystal: DatasetData, settings: Dict) -> DatasetData:
     """Strained cells for the equation of state of the reference method.
 
     Args:
-        crystal: primitive and conventional cell.
+        crystal: the primitive cell is the first structure.
         settings: `validate` section of the configuration and `kspacing_per_A`.
     """
     chosen, kspacing = _validation_settings(settings)
@@ -266,7 +279,7 @@ def plan_eos(crystal: DatasetData, settings: Dict) -> DatasetData:
     )
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def plan_equilibrium(
     crystal: DatasetData, eos: DatasetData, settings: Dict
@@ -284,7 +297,7 @@ def plan_equilibrium(
     return {"structures": DatasetData(Dataset.from_atoms(plan))} if plan else {}
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def compare_properties(
     potential: PotentialData, crystal: DatasetData, settings: Dict, **labelled: DatasetData
@@ -293,7 +306,7 @@ def compare_properties(
 
     Args:
         potential: the potential to judge.
-        crystal: primitive and conventional cell.
+        crystal: the primitive cell is the first structure.
         settings: `validate` section of the configuration and `kspacing_per_A`.
         labelled: `eos` and, where the properties need it, `equilibrium`.
 
@@ -331,13 +344,13 @@ def _validation_settings(settings: Dict) -> tuple[ValidationSettings, float]:
     return ValidationSettings.from_mapping(values), kspacing
 
 
-@calcfunction  # type: ignore[untyped-decorator]
+@calcfunction
 @stated
 def md_starts(crystal: DatasetData, settings: Dict) -> DatasetData:
     """Start structures of the molecular dynamics: the perfect supercell and one with a vacancy.
 
     Args:
-        crystal: primitive and conventional cell.
+        crystal: the primitive cell is the first structure.
         settings: `supercell` and `include_vacancy`.
     """
     perfect = crystal.get_dataset().atoms(0).repeat(tuple(settings["supercell"]))

@@ -28,7 +28,8 @@ class LammpsCalculation(CalcJob):
     """
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Declare inputs, outputs and exit codes."""
         super().define(spec)
         spec.input(
             "structure",

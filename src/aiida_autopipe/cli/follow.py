@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aiida_autopipe.workflows.progress import Progress
 
-INTERVAL_SECONDS = 2.0
+INTERVAL_SECONDS = 4.0
 STUCK_SECONDS = 60.0
 """A process that nobody picks up for so long means that the daemon does not listen."""
 
@@ -25,7 +25,8 @@ STUCK_SECONDS = 60.0
 def follow(run: WorkChainNode) -> Progress:
     """Show a run until it ends.
 
-    On a terminal the display is redrawn in place, elsewhere a line is printed when something changes.
+    On a terminal the display is redrawn in place, elsewhere a line is printed when something
+    changes.
 
     Raises:
         KeyboardInterrupt: the user left; the run goes on.
@@ -96,8 +97,9 @@ def panel(run: WorkChainNode, progress: Progress) -> Group:
         pks = " ".join(str(pk) for pk in progress.paused)
         rows.append(
             Text(
-                f"AiiDA paused the processes {pks} after repeated failures: see 'verdi process status "
-                f"{run.pk}', repair the cause, then type 'verdi process play {pks}'.",
+                f"AiiDA paused the processes {pks} after repeated failures: see "
+                f"'verdi process status {run.pk}', repair the cause, then type "
+                f"'verdi process play {pks}'.",
                 style="yellow",
             )
         )
@@ -122,7 +124,7 @@ class _DaemonWatch:
         """Check the daemon and the processes that were created but not picked up."""
         from aiida.engine.daemon.client import get_daemon_client
 
-        from aiida_autopipe.workflows.progress import active_below
+        from aiida_autopipe.workflows.progress import active_below, state_of
 
         if progress.stage == "done":
             return
@@ -132,12 +134,12 @@ class _DaemonWatch:
             )
             return
         now = time.monotonic()
-        created = [n.pk for n in (run, *active_below(run)) if n.process_state.value == "created"]
+        created = [n.pk for n in (run, *active_below(run)) if state_of(n) == "created"]
         self.waiting_since = {pk: self.waiting_since.get(pk, now) for pk in created}
         if any(now - since > STUCK_SECONDS for since in self.waiting_since.values()):
             self._tell(
-                "A process has not been picked up for a minute: the daemon's workers do not listen to "
-                "the broker; type 'verdi daemon restart' and the run goes on."
+                "A process has not been picked up for a minute: the daemon's workers do not "
+                "listen to the broker; type 'verdi daemon restart' and the run goes on."
             )
 
     def _tell(self, message: str) -> None:

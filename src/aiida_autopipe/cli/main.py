@@ -107,14 +107,17 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except _expected_errors() as error:
         if switch.on:
             raise
-        click.echo(f"Error: {_one_line(error)}", err=True)
+        for line in _lines(error):
+            click.echo(f"Error: {line}", err=True)
         return EXIT_ERROR
     return status if isinstance(status, int) else 0
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
+def _lines(error: BaseException) -> list[str]:
+    """One line; our own errors may carry several problems, one a line."""
+    texts = str(error).splitlines() if isinstance(error, AutopipeError) else [str(error)]
+    lines = [" ".join(text.split()) for text in texts]
+    return [line for line in lines if line] or [type(error).__name__]
 
 
 def put_environment_on_path() -> None:

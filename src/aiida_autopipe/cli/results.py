@@ -33,8 +33,8 @@ def print_results(node: WorkChainNode, written: dict[str, Path]) -> None:
         click.echo(f"Details: verdi process report {node.pk}", err=True)
     labels = summary["labels"]
     click.echo(
-        f"{summary['generations']} fits, {labels['requested']} labels requested, {labels['ok']} ok, "
-        f"{labels['rejected']} rejected. {summary['stop_reason']}"
+        f"{summary['generations']} fits, {labels['requested']} labels requested, "
+        f"{labels['ok']} ok, {labels['rejected']} rejected. {summary['stop_reason']}"
     )
     for row in summary["validation"]:
         click.echo(_validation_line(row))
@@ -47,6 +47,7 @@ def _validation_line(row: dict[str, Any]) -> str:
         return f"  {row['name']:26s} could not be computed"
     verdict = "ok" if row["passed"] else "FAILED"
     return (
-        f"  {row['name']:26s} {row['potential']:10.4g} {row['unit']:5s} reference "
-        f"{row['reference']:10.4g} {row['unit']:5s} {100 * row['relative_error']:+6.1f} %  {verdict}"
+        f"  {row['name']:26s} {row['potential']:10.4g} {row['unit']:5s} "
+        f"reference {row['reference']:10.4g} {row['unit']:5s} "
+        f"{100 * row['relative_error']:+6.1f} %  {verdict}"
     )

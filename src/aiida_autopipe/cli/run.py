@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 def run(input_file: Path, runs_folder: Path, new: bool, detach: bool) -> int:
     """Run INPUT to its end: a potential, its validation and a report.
 
-    The run is done by AiiDA's daemon. Ctrl-C leaves it going; the same command comes back to it. A run that
-    failed or was killed is started again and takes over every calculation that had finished.
+    The run is done by AiiDA's daemon. Ctrl-C leaves it going; the same command comes back to it. A
+    run that failed or was killed is started again and takes over every calculation that had
+    finished.
 
     \b
     Example:

@@ -26,8 +26,8 @@ HINT_LAMMPS = (
 HINT_PYTHON = "give an interpreter that has aiida-autopipe: 'mlip-auto setup --python PATH'"
 HINT_PSEUDOS = (
     "install Debian's package quantum-espresso-data, or with a network type "
-    "'aiida-pseudo install sssp -x PBE', then 'mlip-auto setup' again; or set ESPRESSO_PSEUDO to "
-    "a folder with Debian's files"
+    "'aiida-pseudo -p {profile} install sssp -x PBE', then 'mlip-auto setup' again; or "
+    "set ESPRESSO_PSEUDO to a folder with Debian's files"
 )
 
 
@@ -69,7 +69,11 @@ def setup(
     steps.append(_attempt("pw.x", lambda: _setup_pw(pw), HINT_PW))
     steps.append(_attempt("lammps", lambda: _setup_lammps(lammps), HINT_LAMMPS))
     steps.append(_attempt("python", lambda: _setup_python(python), HINT_PYTHON))
-    steps.append(_attempt("pseudopotentials", lambda: _setup_pseudos(name), HINT_PSEUDOS))
+    steps.append(
+        _attempt(
+            "pseudopotentials", lambda: _setup_pseudos(name), HINT_PSEUDOS.format(profile=name)
+        )
+    )
     _print_steps(steps, as_json)
     return 0 if all(step.ok for step in steps) else 1
 

@@ -247,7 +247,8 @@ def ensure_pseudo_families(folder: Path) -> list[Made]:
     """Create or keep one family per functional from Debian's pseudopotential folder.
 
     The families are called `autopipe/debian/PZ` and `autopipe/debian/PBE`, and carry the
-    recommended cutoffs of the curated table. A functional of which the folder has no file is left out.
+    recommended cutoffs of the curated table. A functional of which the folder has no file is left
+    out.
     """
     made = []
     for functional in FUNCTIONALS:

@@ -79,8 +79,10 @@ def _print_one(run: WorkChainNode) -> None:
 
 
 def _state(run: WorkChainNode) -> str:
+    from aiida_autopipe.workflows.progress import state_of
+
     if not run.is_terminated:
-        return str(run.process_state.value)
+        return state_of(run)
     return "finished" if run.is_finished_ok else "failed"
 
 

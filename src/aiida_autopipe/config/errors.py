@@ -53,7 +53,8 @@ def _explain_one(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return _unknown_key(key, str(loc[-1]), _model_at(model, loc[:-1]))
     if kind == "missing":
-        return f"{key}: this key is missing"
+        choices = _choices(model, loc)
+        return f"{key}: this key is missing" + (f"; valid: {', '.join(choices)}" if choices else "")
     if kind == "literal_error":
         return unknown_choice(key, value, _choices(model, loc))
     if kind in _BOUNDS:
@@ -96,7 +97,7 @@ def _nearest(name: str, names: Sequence[str]) -> str | None:
     found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
     if found:
         return folded[found[0]]
-    # A key without its unit, or half of it: 'temperature' for 'temperatures_K', 'steps' for ...
+    # A part of a key, such as 'temperature' for 'temperatures_K' or 'rho' for 'cutoff_rho_Ry'.
     part = [
         n for low, n in folded.items() if len(name) > 2 and (name.lower() in low or low in name)
     ]

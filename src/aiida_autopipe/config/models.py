@@ -4,8 +4,6 @@ The docstring under each field is its documentation: the input template (``mlip-
 reference page are generated from it. Units are ASE's (eV, Å) unless the name carries another one.
 """
 
-# ruff: noqa: N815 - keys with a unit carry it in its usual spelling (Ry, GPa, K)
-
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
@@ -89,7 +87,7 @@ class Label(Section):
     kspacing_per_A: Positive
     """Largest distance between k-points, 1/Å, with the factor 2 pi."""
     kpoints_shift: bool
-    """Shift the k-point mesh by half a step (Monkhorst-Pack): far fewer points for cubic crystals."""
+    """Shift the k-point mesh by half a step (Monkhorst-Pack): fewer points for cubic crystals."""
     smearing: Smearing
     """Smearing of the occupations; the small default is safe for gaps that close during MD."""
     smearing_width_Ry: Positive

@@ -1,14 +1,12 @@
 """Many structures of different sizes as flat arrays plus offsets.
 
-A `Dataset` either holds its arrays in memory or, opened with `Dataset.open`, reads slices of an HDF5 file
-when asked, so a file larger than memory can be iterated and sliced. The layout on disk is described in
-`aiida_autopipe.core.hdf5`.
+A `Dataset` either holds its arrays in memory or, opened with `Dataset.open`, reads slices of an
+HDF5 file when asked, so a file larger than memory can be iterated and sliced. The layout on disk is
+described in `aiida_autopipe.core.hdf5`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,22 +16,40 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read as ase_read
-from ase.io import write as ase_write
 from numpy.typing import NDArray
 
+from aiida_autopipe.core.columns import (
+    column_array,
+    content_hash,
+    fingerprint,
+    join_arrays,
+    join_attributes,
+    join_columns,
+    take,
+)
 from aiida_autopipe.core.errors import DataError, InputError
-from aiida_autopipe.core.hdf5 import PER_ATOM, PER_STRUCTURE, open_hdf5, write_hdf5
+from aiida_autopipe.core.hdf5 import (
+    DTYPES,
+    PER_ATOM,
+    PER_STRUCTURE,
+    open_hdf5,
+    read_attributes,
+    read_column,
+    reading,
+    write_hdf5,
+)
 from aiida_autopipe.core.labels import (
     LabelKeys,
     Labels,
+    check_keys,
+    check_labels,
     common_info,
+    is_missing,
     read_labels,
     stack,
     stack_labels,
-    stack_mask,
-    stack_weight,
 )
+from aiida_autopipe.core.structure_files import read_structures, write_extxyz
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
@@ -99,8 +115,13 @@ class Dataset:
 
     @property
     def reference_energies(self) -> dict[str, float]:
-        """Isolated-atom energies in eV by element, as stored in the attributes; empty when unknown."""
+        """Isolated-atom energies in eV by element from the attributes; empty when unknown."""
         return {k: float(v) for k, v in self.attributes.get("reference_energies", {}).items()}
+
+    @property
+    def method_fingerprint(self) -> str | None:
+        """Hash of the label method, from the attribute 'method'; None when unknown."""
+        return fingerprint(self.attributes)
 
     def atoms(self, index: int) -> Atoms:
         """Structure `index` as ASE Atoms; columns and labels are in `info` and `arrays`."""
@@ -127,21 +148,25 @@ class Dataset:
         return atoms
 
     def labels(self, index: int) -> Labels:
-        """Labels of structure `index`; a label with a NaN counts as missing."""
+        """Labels of structure `index`; a label of NaN counts as missing.
+
+        Forces may be NaN where the mask is 0.
+        """
         rows = self._rows(index)
+        mask = None if self.force_mask is None else np.asarray(self.force_mask[rows])
         energy = None if self.energy is None else float(self.energy[index])
         forces = None if self.forces is None else np.asarray(self.forces[rows])
         stress = None if self.stress is None else np.asarray(self.stress[index])
         return Labels(
-            energy=energy if energy is not None and np.isfinite(energy) else None,
-            forces=forces if forces is not None and np.all(np.isfinite(forces)) else None,
-            stress=stress if stress is not None and np.all(np.isfinite(stress)) else None,
-            force_mask=None if self.force_mask is None else np.asarray(self.force_mask[rows]),
+            energy=None if is_missing(energy) else energy,
+            forces=None if is_missing(forces, mask) else forces,
+            stress=None if is_missing(stress) else stress,
+            force_mask=mask,
             weight=1.0 if self.weight is None else float(self.weight[index]),
         )
 
     def iter_atoms(self) -> Iterator[Atoms]:
-        """Structures one after the other; only one is in memory when the dataset is an open file."""
+        """Structures one after the other; of an open file only one is in memory."""
         return (self.atoms(i) for i in range(len(self)))
 
     def __getitem__(self, selection: slice | Sequence[int] | NDArray[Any]) -> Dataset:
@@ -153,13 +178,12 @@ class Dataset:
             )
         row_blocks = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in chosen]
         rows = np.concatenate(row_blocks) if row_blocks else np.zeros(0, dtype=np.int64)
-        arrays = {n: _take(getattr(self, n), rows) for n in PER_ATOM}
-        arrays |= {n: _take(getattr(self, n), chosen) for n in PER_STRUCTURE}
-        offsets = np.concatenate([[0], np.cumsum([len(block) for block in row_blocks])]).astype(
-            np.int64
-        )
-        columns = {name: _take(values, chosen) for name, values in self.columns.items()}
-        return Dataset(offsets=offsets, **arrays, columns=columns, attributes=dict(self.attributes))
+        arrays = {n: take(getattr(self, n), rows) for n in PER_ATOM}
+        arrays |= {n: take(getattr(self, n), chosen) for n in PER_STRUCTURE}
+        offsets = _offsets([len(block) for block in row_blocks])
+        columns = {name: take(values, chosen) for name, values in self.columns.items()}
+        attributes = dict(self.attributes)
+        return Dataset(offsets=offsets, **arrays, columns=columns, attributes=attributes)
 
     def _rows(self, index: int) -> slice:
         if not 0 <= index < len(self):
@@ -176,33 +200,33 @@ class Dataset:
         keys: LabelKeys | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Dataset:
-        """Collect ASE structures; labels come from their info, arrays or single-point calculator.
+        """Collect ASE structures; labels come from info, arrays or a single-point calculator.
 
         Args:
             structures: any number of structures, none of them empty.
-            columns: per-structure values; without it, the scalar entries common to every `info`.
+            columns: per-structure values; without it, the scalar entries common to every `info`
+                and all text entries, '' where a structure lacks one.
             keys: under which names the labels are stored.
             attributes: values about the whole set.
 
         Raises:
-            DataError: a structure has no atoms or a label has the wrong shape (with its index).
+            DataError: a structure has no atoms, a label has the wrong shape or is NaN (with the
+                structure's index).
+            InputError: a key was given under which no structure has anything.
         """
         keys = keys or LabelKeys()
         found = [read_labels(i, atoms, keys) for i, atoms in enumerate(structures)]
+        check_keys(found, keys)
         sizes = [len(atoms) for atoms in structures]
         if columns is None:
             columns = common_info(structures, keys)
         return cls(
-            offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            offsets=_offsets(sizes),
             numbers=stack([a.numbers for a in structures], np.int32, ()),
             positions=stack([a.positions for a in structures], np.float64, (3,)),
             cell=np.array([a.cell.array for a in structures], dtype=np.float64).reshape(-1, 3, 3),
             pbc=np.array([a.pbc for a in structures], dtype=bool).reshape(-1, 3),
-            energy=stack_labels([f.energy for f in found], [()] * len(found)),
-            forces=stack_labels([f.forces for f in found], [(n, 3) for n in sizes]),
-            stress=stack_labels([f.stress for f in found], [(1, 6)] * len(found)),
-            force_mask=stack_mask(found, sizes),
-            weight=stack_weight(structures),
+            **stack_labels(structures, found),
             columns={name: column_array(name, values) for name, values in columns.items()},
             attributes=dict(attributes or {}),
         )
@@ -212,33 +236,35 @@ class Dataset:
         """All structures of all parts; a label, mask or column that one part lacks is filled.
 
         Missing labels become NaN, missing masks and weights 1, missing columns NaN, 0, False or ''.
+        Attributes of later parts win, but the method is that of the labelled parts, and reference
+        energies are merged element by element.
 
         Raises:
-            InputError: labelled parts whose label methods (attribute 'method') differ, or no parts.
+            InputError: no parts, labelled parts whose label methods (attribute 'method') differ,
+                reference energies that differ, or a column of different types.
         """
         if not parts:
             raise InputError("Nothing to concatenate: the list of datasets is empty.")
-        methods = {_fingerprint(p) for p in parts if p.energy is not None and len(p)} - {None}
+        sources = {p.method_fingerprint: p for p in parts if p.energy is not None and len(p)}
+        methods = sorted(name for name in sources if name is not None)
         if len(methods) > 1:
-            names = ", ".join(sorted(str(m) for m in methods))
             raise InputError(
-                f"Datasets labelled with different methods ({names}) cannot be merged: their energies "
-                "are not comparable; relabel one of them."
+                f"Datasets labelled with different methods ({', '.join(methods)}) cannot be "
+                "merged: their energies are not comparable; relabel one of them."
             )
+        attributes = join_attributes([p.attributes for p in parts])
+        if methods:
+            attributes["method"] = sources[methods[0]].attributes["method"]
         arrays: dict[str, Any] = {}
         for name, shape in (PER_ATOM | PER_STRUCTURE).items():
             fill = 1.0 if name in ("force_mask", "weight") else np.nan
             counts = [p.n_atoms if name in PER_ATOM else len(p) for p in parts]
-            arrays[name] = _concatenate([getattr(p, name) for p in parts], counts, shape, fill)
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate([p.sizes for p in parts]))])
+            arrays[name] = join_arrays([getattr(p, name) for p in parts], counts, shape, fill)
         names = sorted({name for p in parts for name in p.columns})
-        columns = {name: _concatenate_column(name, parts) for name in names}
-        attributes: dict[str, Any] = {}
-        for part in parts:
-            attributes |= part.attributes
-        return Dataset(
-            offsets=offsets.astype(np.int64), **arrays, columns=columns, attributes=attributes
-        )
+        stores, lengths = [p.columns for p in parts], [len(p) for p in parts]
+        columns = {name: join_columns(name, stores, lengths) for name in names}
+        offsets = _offsets(np.concatenate([p.sizes for p in parts]))
+        return Dataset(offsets=offsets, **arrays, columns=columns, attributes=attributes)
 
     def with_columns(self, **columns: Sequence[Any] | NDArray[Any]) -> Dataset:
         """The same structures with columns added or replaced."""
@@ -257,24 +283,27 @@ class Dataset:
     # ------------------------------------------------------------------ checking
 
     def validate(self) -> None:
-        """Raise DataError, with the structure's index, for anything no later stage can use."""
+        """Raise DataError, with the structure's index, for anything no later stage can use.
+
+        A label that is NaN altogether is missing and no error; one that is so in part is.
+        """
         if len(self) == 0:
             raise DataError("The dataset contains no structures.")
         empty = np.flatnonzero(self.sizes == 0)
         if len(empty):
             raise DataError(f"Structure {empty[0]} has no atoms.")
         for index in range(len(self)):
-            rows = self._rows(index)
-            for name in ("positions", "forces"):
-                array = getattr(self, name)
-                if array is not None and not np.all(np.isfinite(array[rows])):
-                    raise DataError(f"Structure {index} has NaN or infinite {name}.")
-            for name in ("cell", "energy", "stress"):
-                array = getattr(self, name)
-                if array is not None and not np.all(np.isfinite(array[index])):
-                    raise DataError(f"Structure {index} has a NaN or infinite {name}.")
-            if np.all(self.pbc[index]) and abs(np.linalg.det(self.cell[index])) < 1e-6:
-                raise DataError(f"Structure {index} is periodic but its cell has no volume.")
+            self._validate_structure(index)
+
+    def _validate_structure(self, index: int) -> None:
+        rows = self._rows(index)
+        if not np.all(np.isfinite(self.positions[rows])):
+            raise DataError(f"Structure {index} has NaN or infinite positions.")
+        if not np.all(np.isfinite(self.cell[index])):
+            raise DataError(f"Structure {index} has a NaN or infinite cell.")
+        if np.all(self.pbc[index]) and abs(np.linalg.det(self.cell[index])) < 1e-6:
+            raise DataError(f"Structure {index} is periodic but its cell has no volume.")
+        check_labels(index, self.labels(index))
 
     # ------------------------------------------------------------------ files
 
@@ -284,18 +313,24 @@ class Dataset:
         """A dataset whose big arrays stay in the HDF5 file until they are sliced."""
         with open_hdf5(Path(path)) as handle:
             arrays = {n: handle[n] for n in (*PER_ATOM, *PER_STRUCTURE) if n in handle}
-            columns = {name: _read_column(data) for name, data in handle.get("columns", {}).items()}
-            attributes = json.loads(handle.attrs["attributes"])
-            yield cls(
-                offsets=handle["offsets"][...], **arrays, columns=columns, attributes=attributes
-            )
+            with reading(path):
+                columns = {n: read_column(data) for n, data in handle.get("columns", {}).items()}
+                offsets = handle["offsets"][...].astype(np.int64)
+            attributes = read_attributes(path, handle)
+            yield cls(offsets=offsets, **arrays, columns=columns, attributes=attributes)
 
     @classmethod
     def read_hdf5(cls, path: str | Path) -> Dataset:
-        """The whole file in memory."""
-        with cls.open(path) as lazy:
-            arrays = {n: getattr(lazy, n) for n in (*PER_ATOM, *PER_STRUCTURE)}
-            loaded = {n: None if a is None else a[...] for n, a in arrays.items()}
+        """The whole file in memory.
+
+        Raises:
+            DataError: as `aiida_autopipe.core.hdf5.open_hdf5`, or data that cannot be read.
+        """
+        with cls.open(path) as lazy, reading(path):
+            names = (n for n in (*PER_ATOM, *PER_STRUCTURE) if getattr(lazy, n) is not None)
+            loaded: dict[str, Any] = {
+                n: getattr(lazy, n)[...].astype(DTYPES[n], copy=False) for n in names
+            }
             return replace(lazy, **loaded)
 
     def write_hdf5(self, path: str | Path) -> None:
@@ -306,15 +341,9 @@ class Dataset:
 
     def content_hash(self) -> str:
         """SHA-256 over all arrays, columns and attributes: the fingerprint potentials refer to."""
-        digest = hashlib.sha256()
-        for name in ("offsets", *sorted(PER_ATOM), *sorted(PER_STRUCTURE)):
-            array = getattr(self, name)
-            if array is not None:
-                digest.update(name.encode() + np.ascontiguousarray(array[:]).tobytes())
-        for name in sorted(self.columns):
-            digest.update(name.encode() + json.dumps(self.columns[name].tolist()).encode())
-        digest.update(json.dumps(self.attributes, sort_keys=True).encode())
-        return digest.hexdigest()
+        names = ("offsets", *sorted(PER_ATOM), *sorted(PER_STRUCTURE))
+        arrays = {name: getattr(self, name) for name in names}
+        return content_hash(arrays, self.columns, self.attributes)
 
 
 def read_dataset(
@@ -323,10 +352,18 @@ def read_dataset(
     forces_key: str | None = None,
     stress_key: str | None = None,
 ) -> Dataset:
-    """Read a dataset from .h5/.hdf5 (our layout) or any format ASE reads (extxyz, CIF, POSCAR, ...).
+    """Read a dataset: .h5/.hdf5 (our layout) or any format ASE reads (extxyz, CIF, POSCAR, ...).
+
+    Args:
+        path: the file.
+        energy_key: name of the energies in an extxyz file; None tries the usual names.
+        forces_key: the same for the forces.
+        stress_key: the same for the stresses or, when the name contains 'virial', virials.
 
     Raises:
-        DataError: missing, empty or unreadable file; NaN, empty structures or wrong shapes (with index).
+        DataError: missing, empty or unreadable file; NaN, empty structures or wrong shapes (with
+            the structure's index).
+        InputError: a key under which the file has nothing.
     """
     path = Path(path)
     if not path.is_file():
@@ -343,100 +380,35 @@ def read_dataset(
 
 
 def _read_with_ase(path: Path, keys: LabelKeys) -> Dataset:
-    if path.stat().st_size == 0:
-        raise DataError(f"'{path}' is empty.")
-    try:
-        frames = ase_read(path, index=":")
-    # ASE's readers raise whatever their format parser happens to raise: all of it means "unreadable".
-    except Exception as error:
-        raise DataError(f"'{path}' cannot be read as structures: {error}") from error
-    structures = frames if isinstance(frames, list) else [frames]
-    if not structures:
-        raise DataError(f"'{path}' contains no structures.")
+    structures = read_structures(path)
     try:
         return Dataset.from_atoms(structures, keys=keys)
-    except DataError as error:
-        raise DataError(f"'{path}': {error}") from error
+    except (DataError, InputError) as error:
+        raise type(error)(f"'{path}': {error}") from error
 
 
 def write_dataset(dataset: Dataset, path: str | Path) -> None:
-    """Write .h5/.hdf5 in our layout, or .extxyz/.xyz with labels under energy, forces and stress."""
+    """Write .h5/.hdf5 in our layout, or .extxyz/.xyz with labels under energy, forces and stress.
+
+    HDF5 keeps everything. An extxyz file keeps 8 decimals of positions and forces and no
+    attributes, and reading it turns text that looks like a number into one.
+
+    Raises:
+        InputError: another ending.
+    """
     path = Path(path)
     if path.suffix.lower() in HDF5_SUFFIXES:
         dataset.write_hdf5(path)
     elif path.suffix.lower() in (".extxyz", ".xyz"):
-        partial = path.with_name(path.name + ".partial")
-        ase_write(partial, list(dataset.iter_atoms()), format="extxyz")
-        partial.replace(path)
+        write_extxyz(list(dataset.iter_atoms()), path)
     else:
         raise InputError(
             f"Cannot write '{path}': use one of the endings .h5, .hdf5, .extxyz, .xyz."
         )
 
 
-# ---------------------------------------------------------------------- array work
-
-
-def column_array(name: str, values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
-    """A column as a float64, int64, bool or str array.
-
-    Raises:
-        InputError: values that fit none of these, or not one value per structure.
-    """
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(
-            f"Column '{name}' must hold one value per structure, not shape {array.shape}."
-        )
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if array.dtype.kind == "f":
-        return array.astype(np.float64)
-    if array.dtype.kind in "bU":
-        return array
-    if array.dtype.kind == "O" and all(isinstance(v, str) for v in array):
-        return array.astype(str)
-    raise InputError(
-        f"Column '{name}' holds {array.dtype}; only float, int, bool and str are stored."
-    )
-
-
-def _take(array: Any, rows: NDArray[Any]) -> Any:
-    if array is None:
-        return None
-    if isinstance(array, np.ndarray):
-        return array[rows]
-    # h5py wants increasing, unique indices: read those, then put them in the order asked for.
-    unique, inverse = np.unique(rows, return_inverse=True)
-    return array[unique][inverse] if len(unique) else array[0:0]
-
-
-def _concatenate(arrays: list[Any], counts: list[int], shape: tuple[int, ...], fill: float) -> Any:
-    if all(array is None for array in arrays):
-        return None
-    return np.concatenate(
-        [
-            np.full((count, *shape), fill) if array is None else array[:]
-            for array, count in zip(arrays, counts, strict=True)
-        ]
-    )
-
-
-def _concatenate_column(name: str, parts: Sequence[Dataset]) -> NDArray[Any]:
-    present = next(p.columns[name] for p in parts if name in p.columns)
-    kind = present.dtype.kind
-    fill: Any = {"f": np.nan, "i": 0, "b": False}.get(kind, "")
-    blocks = [p.columns.get(name, np.full(len(p), fill)) for p in parts]
-    return np.concatenate(blocks)
-
-
-def _fingerprint(dataset: Dataset) -> str | None:
-    method = dataset.attributes.get("method")
-    return None if not method else str(method.get("fingerprint", method))
-
-
-def _read_column(data: Any) -> NDArray[Any]:
-    return data.asstr()[...].astype(str) if data.dtype.kind == "O" else data[...]
+def _offsets(sizes: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def _plain(value: Any) -> Any:

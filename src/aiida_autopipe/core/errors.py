@@ -1,8 +1,8 @@
-"""Exceptions of the package: one clear sentence each, with the value that was wrong and what to do."""
+"""Exceptions of the package: one clear sentence each, with the wrong value and what to do."""
 
 
 class AutopipeError(Exception):
-    """Base of every error this package raises on purpose; the command prints it without a traceback."""
+    """Base of all errors raised on purpose; the command prints them without a traceback."""
 
 
 class InputError(AutopipeError):

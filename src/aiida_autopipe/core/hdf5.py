@@ -15,20 +15,22 @@
     /weight              (n,)   float64                                         optional
     /columns/<name>      (n,)   float64, int64, bool or UTF-8 string            optional
 
-A label that a structure lacks is NaN. Links to other files are refused when reading: a dataset file may
-come from a stranger.
+A label that a structure lacks is NaN. Links, external storage and virtual datasets, which lead to
+other files, are refused when reading: a dataset file may come from a stranger.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.errors import DataError
@@ -38,6 +40,11 @@ VERSION = 1
 
 PER_ATOM = {"numbers": (), "positions": (3,), "forces": (3,), "force_mask": ()}
 PER_STRUCTURE = {"cell": (3, 3), "pbc": (3,), "energy": (), "stress": (6,), "weight": ()}
+DTYPES: dict[str, type] = {
+    **dict.fromkeys((*PER_ATOM, *PER_STRUCTURE), np.float64),
+    "numbers": np.int32,
+    "pbc": np.bool_,
+}
 REQUIRED = ("offsets", "numbers", "positions", "cell", "pbc")
 
 
@@ -49,8 +56,8 @@ def write_hdf5(
 ) -> None:
     """Write a dataset file; it appears under ``path`` only when it is complete.
 
-    Timestamps are not tracked, so the same content gives the same bytes and AiiDA's hash of the node is
-    a hash of the content.
+    Timestamps are not tracked, so the same content gives the same bytes and AiiDA's hash of the
+    node is a hash of the content.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -82,56 +89,111 @@ def open_hdf5(path: Path) -> h5py.File:
     """Open a dataset file for reading and check its layout.
 
     Raises:
-        DataError: not HDF5, not a dataset of ours, a newer version, or shapes that contradict each other.
+        DataError: not HDF5, not a dataset of ours, a newer version, links, or shapes or types that
+            contradict the layout.
     """
     try:
         handle = h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"'{path}' is not a readable HDF5 file: {error}") from error
-    try:
-        _check(path, handle)
-    except DataError:
-        handle.close()
-        raise
+    with ExitStack() as on_error:
+        on_error.callback(handle.close)
+        with reading(path):
+            _check_header(path, handle)
+            _check_storage(path, handle)
+            _check_shapes(path, handle)
+            read_attributes(path, handle)
+        on_error.pop_all()
     return handle
 
 
-def _check(path: Path, handle: h5py.File) -> None:
-    if handle.attrs.get("format") != FORMAT:
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn what h5py raises for damaged data into DataError."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise DataError(f"'{path}' is damaged: {error}") from error
+
+
+def read_attributes(path: str | Path, handle: h5py.File) -> dict[str, Any]:
+    """Attributes of the whole dataset.
+
+    Raises:
+        DataError: the attribute is not a JSON object.
+    """
+    text = handle.attrs.get("attributes", "{}")
+    try:
+        attributes = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"'{path}': the attribute 'attributes' is not JSON: {error}") from error
+    if not isinstance(attributes, dict):
+        raise DataError(f"'{path}': the attribute 'attributes' is not a JSON object.")
+    return attributes
+
+
+def read_column(data: h5py.Dataset) -> NDArray[Any]:
+    """A column as float64, int64, bool or str."""
+    if data.dtype.kind == "O":
+        return np.asarray(data.asstr()[...]).astype(str)
+    types = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_}
+    return np.asarray(data[...]).astype(types[data.dtype.kind], copy=False)
+
+
+def _check_header(path: Path, handle: h5py.File) -> None:
+    found = handle.attrs.get("format")
+    if found != FORMAT:
         raise DataError(
-            f"'{path}' is HDF5 but not an autopipe dataset (attribute 'format' is missing)."
+            f"'{path}' is HDF5 but not an autopipe dataset: its attribute 'format' is {found!r}."
         )
-    version = int(handle.attrs.get("version", 0))
-    if not 1 <= version <= VERSION:
+    version = handle.attrs.get("version")
+    if not isinstance(version, int | np.integer) or not 1 <= version <= VERSION:
         raise DataError(
             f"'{path}' has dataset version {version}; this program reads 1 to {VERSION}."
         )
-    for name in _all_names(handle):
-        if isinstance(handle.get(name, getlink=True), h5py.ExternalLink | h5py.SoftLink):
-            raise DataError(f"'{path}': '{name}' is a link to elsewhere, which is refused.")
-    missing = [name for name in REQUIRED if name not in handle]
-    if missing:
-        raise DataError(f"'{path}' lacks the arrays {', '.join(missing)}.")
-    offsets = handle["offsets"][...]
-    n_atoms = handle["numbers"].shape[0]
-    if (
-        offsets.ndim != 1
-        or offsets[0] != 0
-        or offsets[-1] != n_atoms
-        or np.any(np.diff(offsets) < 0)
-    ):
-        raise DataError(f"'{path}': 'offsets' does not partition the {n_atoms} atoms.")
-    expected = {name: (n_atoms, *shape) for name, shape in PER_ATOM.items()}
-    expected |= {name: (len(offsets) - 1, *shape) for name, shape in PER_STRUCTURE.items()}
-    expected |= {f"columns/{name}": (len(offsets) - 1,) for name in handle.get("columns", ())}
-    for name, shape in expected.items():
-        if name in handle and handle[name].shape != shape:
-            raise DataError(f"'{path}': '{name}' has shape {handle[name].shape}, expected {shape}.")
 
 
-def _all_names(handle: h5py.File) -> list[str]:
+def _check_storage(path: Path, handle: h5py.File) -> None:
+    """Everything must be stored in the file itself, as plain arrays."""
     names = list(handle)
     link = handle.get("columns", getlink=True)
     if isinstance(link, h5py.HardLink) and isinstance(handle["columns"], h5py.Group):
+        names.remove("columns")
         names += [f"columns/{name}" for name in handle["columns"]]
-    return names
+    for name in names:
+        if not isinstance(handle.get(name, getlink=True), h5py.HardLink):
+            raise DataError(f"'{path}': '{name}' is a link to elsewhere, which is refused.")
+        data = handle[name]
+        if not isinstance(data, h5py.Dataset):
+            raise DataError(f"'{path}': '{name}' is not an array.")
+        if data.external or data.is_virtual:
+            raise DataError(f"'{path}': '{name}' is stored in another file, which is refused.")
+
+
+def _check_shapes(path: Path, handle: h5py.File) -> None:
+    missing = [name for name in REQUIRED if name not in handle]
+    if missing:
+        raise DataError(f"'{path}' lacks the arrays {', '.join(missing)}.")
+    if handle["offsets"].ndim != 1 or handle["offsets"].size == 0 or handle["numbers"].ndim != 1:
+        raise DataError(f"'{path}': 'offsets' and 'numbers' must be lists of numbers.")
+    kinds = {name: "fiu" if dtype == np.float64 else "iu" for name, dtype in DTYPES.items()}
+    kinds |= {"offsets": "iu", "pbc": "b"}
+    columns = [f"columns/{name}" for name in handle.get("columns", ())]
+    kinds |= dict.fromkeys(columns, "fiubO")
+    n_atoms, n_structures = handle["numbers"].shape[0], handle["offsets"].shape[0] - 1
+    expected = {name: (n_atoms, *shape) for name, shape in PER_ATOM.items()}
+    expected |= {name: (n_structures, *shape) for name, shape in PER_STRUCTURE.items()}
+    expected |= dict.fromkeys(columns, (n_structures,)) | {"offsets": (n_structures + 1,)}
+    for name, shape in expected.items():
+        if name not in handle:
+            continue
+        if handle[name].shape != shape:
+            raise DataError(f"'{path}': '{name}' has shape {handle[name].shape}, expected {shape}.")
+        if handle[name].dtype.kind not in kinds[name]:
+            raise DataError(f"'{path}': '{name}' holds values of type {handle[name].dtype}.")
+    offsets = handle["offsets"][...].astype(np.int64)
+    if offsets[0] != 0 or offsets[-1] != n_atoms or np.any(np.diff(offsets) < 0):
+        raise DataError(f"'{path}': 'offsets' does not partition the {n_atoms} atoms.")
+    numbers = handle["numbers"][...]
+    if n_atoms and not 0 <= numbers.min() <= numbers.max() < len(chemical_symbols):
+        raise DataError(f"'{path}': 'numbers' holds values that are not atomic numbers.")

@@ -12,7 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.errors import DataError
+from aiida_autopipe.core.errors import DataError, InputError
 
 ENERGY_KEYS = ("energy", "REF_energy")
 FORCES_KEYS = ("forces", "REF_forces")
@@ -49,54 +49,113 @@ class LabelKeys:
 
 
 def read_labels(index: int, atoms: Atoms, keys: LabelKeys) -> Labels:
+    """Labels of one structure from its info, arrays or single-point calculator.
+
+    Args:
+        index: number of the structure, for error messages.
+        atoms: the structure.
+        keys: under which names the labels are.
+
+    Raises:
+        DataError: no atoms, or a label that is not numeric, not finite or of the wrong shape.
+            Forces may be NaN where the array `force_mask` is 0.
+    """
     if len(atoms) == 0:
         raise DataError(f"Structure {index} has no atoms.")
-    energy = _first(atoms.info, ENERGY_KEYS, keys.energy)
-    forces = _first(atoms.arrays, FORCES_KEYS, keys.forces)
-    stress = _read_stress(atoms, keys.stress)
-    if keys.energy is None and energy is None:
-        energy = _from_calculator(atoms, "energy")
-    if keys.forces is None and forces is None:
-        forces = _from_calculator(atoms, "forces")
-    if keys.stress is None and stress is None:
-        stress = _from_calculator(atoms, "stress")
-    if energy is not None and np.size(energy) != 1:
-        raise DataError(
-            f"Structure {index} has an energy of shape {np.shape(energy)}, not one number."
-        )
-    if forces is not None and np.shape(forces) != (len(atoms), 3):
-        raise DataError(
-            f"Structure {index} has forces of shape {np.shape(forces)}; expected ({len(atoms)}, 3)."
-        )
-    if stress is not None and np.shape(stress) != (6,):
-        raise DataError(
-            f"Structure {index} has a stress of shape {np.shape(stress)}; expected (6,)."
-        )
+    size = len(atoms)
+    energy = _first(atoms, atoms.info, ENERGY_KEYS, keys.energy)
+    forces = _first(atoms, atoms.arrays, FORCES_KEYS, keys.forces)
     mask = atoms.arrays.get("force_mask")
-    return Labels(
-        energy=None if energy is None else float(np.asarray(energy).item()),
-        forces=None if forces is None else np.asarray(forces, dtype=np.float64),
-        stress=None if stress is None else np.asarray(stress, dtype=np.float64),
-        force_mask=None if mask is None else np.asarray(mask, dtype=np.float64),
-        weight=float(atoms.info.get("weight", 1.0)),
+    labels = Labels(
+        energy=None if energy is None else float(_checked(index, "energy", energy, ())),
+        forces=None if forces is None else _checked(index, "forces", forces, (size, 3)),
+        stress=_read_stress(index, atoms, keys.stress),
+        force_mask=None if mask is None else _checked(index, "force_mask", mask, (size,)),
+        weight=float(_checked(index, "weight", atoms.info.get("weight", 1.0), ())),
     )
+    check_labels(index, labels)
+    return labels
 
 
-def _first(store: Mapping[str, Any], usual: Sequence[str], chosen: str | None) -> Any:
+def check_keys(found: Sequence[Labels], keys: LabelKeys) -> None:
+    """Refuse names that the user gave and no structure has.
+
+    Raises:
+        InputError: with the name.
+    """
+    for name in ("energy", "forces", "stress"):
+        key = getattr(keys, name)
+        if key is not None and found and all(getattr(labels, name) is None for labels in found):
+            raise InputError(f"No structure has '{key}', the name given for the {name}.")
+
+
+def is_missing(
+    value: float | NDArray[np.float64] | None, mask: NDArray[np.float64] | None = None
+) -> bool:
+    """True for None and for a label that is NaN altogether, where the mask is not 0."""
+    if value is None:
+        return True
+    return bool(np.all(np.isnan(value if mask is None else np.asarray(value)[mask > 0])))
+
+
+def check_labels(index: int, labels: Labels) -> None:
+    """Refuse NaN and infinity; in forces only where the mask is not 0.
+
+    Raises:
+        DataError: with the structure's index and the name of the label.
+    """
+    for name in ("energy", "forces", "stress", "force_mask", "weight"):
+        value = getattr(labels, name)
+        if name == "forces" and value is not None and labels.force_mask is not None:
+            value = value[labels.force_mask > 0]
+        if value is not None and not np.all(np.isfinite(value)):
+            article = "" if name == "forces" else "a "
+            raise DataError(f"Structure {index} has {article}NaN or infinite {name}.")
+
+
+def _checked(index: int, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Structure {index}: {name} {value!r} is not numeric.") from error
+    if shape == () and array.size == 1:
+        return array.reshape(())
+    if array.shape != shape:
+        expected = "one number" if shape == () else f"shape {shape}"
+        raise DataError(f"Structure {index}: {name} of shape {array.shape}; expected {expected}.")
+    return array
+
+
+def _first(atoms: Atoms, store: Mapping[str, Any], usual: Sequence[str], chosen: str | None) -> Any:
     names = usual if chosen is None else (chosen,)
-    return next((store[name] for name in names if name in store), None)
+    found = next((store[name] for name in names if name in store), None)
+    # ASE's readers move what is called 'energy', 'forces' or 'stress' into a calculator.
+    if found is None and usual[0] in names:
+        return _from_calculator(atoms, usual[0])
+    return found
 
 
-def _read_stress(atoms: Atoms, chosen: str | None) -> Any:
+def _read_stress(index: int, atoms: Atoms, chosen: str | None) -> NDArray[np.float64] | None:
+    """Stress in Voigt order; 3x3 tensors are converted, virials divided by minus the volume."""
     names = STRESS_KEYS if chosen is None else (chosen,)
-    name = next((n for n in names if n in atoms.info), None)
-    if name is None:
+    name = next((n for n in names if n in atoms.info), "stress")
+    value = _first(atoms, atoms.info, STRESS_KEYS, chosen)
+    if value is None:
         return None
-    value = np.asarray(atoms.info[name], dtype=np.float64)
-    if value.size == 9:
-        value = full_3x3_to_voigt_6_stress(value.reshape(3, 3))
+    if np.size(value) == 9:
+        tensor = _checked(index, name, np.reshape(value, (3, 3)), (3, 3))
+        if not np.allclose(tensor, tensor.T, rtol=0, atol=1e-3 * np.abs(tensor).max()):
+            raise DataError(f"Structure {index}: {name} {tensor.tolist()} is not symmetric.")
+        value = full_3x3_to_voigt_6_stress(tensor)
+    stress = _checked(index, name, value, (6,))
+    if "virial" not in name.lower():
+        return stress
+    if not np.all(atoms.pbc) or abs(np.linalg.det(atoms.cell.array)) < 1e-6:
+        raise DataError(
+            f"Structure {index}: {name} needs a periodic cell with a volume to become a stress."
+        )
     # A virial is -stress * volume in the convention of extxyz files.
-    return -value / atoms.get_volume() if "virial" in name.lower() else value
+    return -stress / abs(float(np.linalg.det(atoms.cell.array)))
 
 
 def _from_calculator(atoms: Atoms, name: str) -> Any:
@@ -109,13 +168,14 @@ def _from_calculator(atoms: Atoms, name: str) -> Any:
 
 
 def common_info(structures: Sequence[Atoms], keys: LabelKeys) -> dict[str, list[Any]]:
-    if not structures:
-        return {}
+    """Scalar info entries of one kind that all structures have; text may be missing ('')."""
     skip = _LABEL_INFO | {keys.energy, keys.forces, keys.stress}
-    names = set.intersection(*(set(atoms.info) for atoms in structures)) - skip
+    names = {str(name) for atoms in structures for name in atoms.info} - skip
     columns = {}
-    for name in sorted(str(n) for n in names):
-        values = [atoms.info[name] for atoms in structures]
+    for name in sorted(n for n in names if n and "/" not in n):
+        values = [atoms.info.get(name) for atoms in structures]
+        if any(isinstance(value, str) for value in values):
+            values = ["" if value is None else value for value in values]
         kinds = {_kind(v) for v in values}
         if len(kinds) == 1 and kinds != {None}:
             columns[name] = values
@@ -131,34 +191,38 @@ def _kind(value: Any) -> str | None:
 
 
 def stack(blocks: list[NDArray[Any]], dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Per-atom arrays one behind the other; `shape` is that of one atom's entry."""
     if not blocks:
         return np.zeros((0, *shape), dtype=dtype)
     return np.concatenate(blocks).astype(dtype)
 
 
-def stack_labels(values: list[Any], shapes: list[tuple[int, ...]]) -> NDArray[np.float64] | None:
+def stack_labels(
+    structures: Sequence[Atoms], found: Sequence[Labels]
+) -> dict[str, NDArray[np.float64] | None]:
+    """Labels of many structures as the arrays of a dataset, by name.
+
+    Missing labels are NaN, missing masks and weights 1; an array that all structures lack is None.
+    """
+    sizes = [len(atoms) for atoms in structures]
+    weighted = any("weight" in atoms.info for atoms in structures)
+    return {
+        "energy": _filled([f.energy for f in found], [(1,)] * len(found), np.nan),
+        "forces": _filled([f.forces for f in found], [(n, 3) for n in sizes], np.nan),
+        "stress": _filled([f.stress for f in found], [(1, 6)] * len(found), np.nan),
+        "force_mask": _filled([f.force_mask for f in found], [(n,) for n in sizes], 1.0),
+        "weight": np.array([f.weight for f in found]) if weighted else None,
+    }
+
+
+def _filled(
+    values: list[Any], shapes: list[tuple[int, ...]], fill: float
+) -> NDArray[np.float64] | None:
     if all(value is None for value in values):
         return None
-    blocks = [
-        np.full(shape, np.nan)
-        if value is None
-        else np.asarray(value, dtype=np.float64).reshape(shape)
-        for value, shape in zip(values, shapes, strict=True)
-    ]
-    return np.array(blocks) if shapes[0] == () else np.concatenate(blocks)
-
-
-def stack_mask(found: list[Labels], sizes: list[int]) -> NDArray[np.float64] | None:
-    if all(f.force_mask is None for f in found):
-        return None
-    blocks = [
-        np.ones(n) if f.force_mask is None else f.force_mask
-        for f, n in zip(found, sizes, strict=True)
-    ]
-    return np.concatenate(blocks)
-
-
-def stack_weight(structures: Sequence[Atoms]) -> NDArray[np.float64] | None:
-    if not any("weight" in atoms.info for atoms in structures):
-        return None
-    return np.array([float(atoms.info.get("weight", 1.0)) for atoms in structures])
+    return np.concatenate(
+        [
+            np.full(shape, fill) if value is None else np.reshape(value, shape)
+            for value, shape in zip(values, shapes, strict=True)
+        ]
+    )

@@ -96,9 +96,7 @@ def decide(history: Sequence[GenerationRecord], rule: StopRule) -> Decision:
     if missed:
         return Decision(False, f"Not converged: {'; '.join(missed)}.")
     if not met:
-        return Decision(
-            False, "No convergence criterion is set; only hard limits stop the run."
-        )
+        return Decision(False, "No convergence criterion is set; only hard limits stop the run.")
     return Decision(True, f"Converged after {last.generation} generations: {'; '.join(met)}.")
 
 

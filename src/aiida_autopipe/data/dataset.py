@@ -15,11 +15,12 @@ from aiida_autopipe.core.dataset import Dataset
 FILENAME = "dataset.h5"
 
 
-class DatasetData(SinglefileData):  # type: ignore[misc]
-    """Many structures in one node; a summary in the attributes makes it findable without opening files.
+class DatasetData(SinglefileData):
+    """Many structures in one node; its attributes make it findable without opening files.
 
-    Attributes in the database: `n_structures`, `n_atoms`, `elements`, `labelled`, `composition` (atoms per
-    element), `origins` (structures per origin), `content_hash`, `method`, `method_fingerprint`.
+    Attributes in the database: `n_structures`, `n_atoms`, `elements`, `labelled`, `composition`
+    (atoms per element), `origins` (structures per origin), `content_hash`, `method`,
+    `method_fingerprint`.
     """
 
     def __init__(self, dataset: Dataset | None = None, **kwargs: Any) -> None:
@@ -71,7 +72,6 @@ class DatasetData(SinglefileData):  # type: ignore[misc]
 def _summary(dataset: Dataset) -> dict[str, Any]:
     counts = Counter(chemical_symbols[z] for z in dataset.numbers[:])
     origins = Counter(str(origin) for origin in dataset.columns.get("origin", ()))
-    method = dataset.attributes.get("method") or {}
     return {
         "n_structures": len(dataset),
         "n_atoms": dataset.n_atoms,
@@ -80,6 +80,6 @@ def _summary(dataset: Dataset) -> dict[str, Any]:
         "composition": dict(sorted(counts.items())),
         "origins": dict(sorted(origins.items())),
         "content_hash": dataset.content_hash(),
-        "method": method,
-        "method_fingerprint": method.get("fingerprint"),
+        "method": dataset.attributes.get("method") or {},
+        "method_fingerprint": dataset.method_fingerprint,
     }

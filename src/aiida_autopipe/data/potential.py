@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.errors import InputError
 
 
-class PotentialData(Data):  # type: ignore[misc]
+class PotentialData(Data):
     """Files of one potential (.yace, B-basis .yaml, .asi, MACE .model) in the node's repository.
 
-    Attributes in the database: `kind`, `elements`, `cutoff` (Å), `reference_energies` (eV by element),
-    `metrics`, `fit` (fingerprints of the dataset and settings, number of functions, ...), `filenames`.
+    Attributes in the database: `kind`, `elements`, `cutoff` (Å), `reference_energies` (eV by
+    element), `metrics`, `fit` (fingerprints of the dataset and settings, number of functions, ...),
+    `filenames`.
     """
 
     @classmethod
@@ -43,12 +45,15 @@ class PotentialData(Data):  # type: ignore[misc]
             fit: fingerprints of data and settings, and what the trainer chose.
 
         Raises:
-            InputError: no files given, or one of them is missing.
+            InputError: no files given, one of them is missing, or a name that is not a plain file
+                name.
         """
         if not files:
             raise InputError("A potential needs at least one file.")
         node = cls()
         for name, path in files.items():
+            if Path(name).name != name:
+                raise InputError(f"'{name}' is not a plain file name for a file of a potential.")
             if not Path(path).is_file():
                 raise InputError(f"Potential file '{path}' does not exist.")
             node.base.repository.put_object_from_file(str(Path(path).absolute()), name)
@@ -113,7 +118,7 @@ class PotentialData(Data):  # type: ignore[misc]
         """The potential, ready to evaluate.
 
         Raises:
-            InputError: a kind that this package does not evaluate itself.
+            InputError: a kind that this package does not evaluate itself, or no file of it.
         """
         if self.kind != "ace":
             raise InputError(
@@ -121,8 +126,13 @@ class PotentialData(Data):  # type: ignore[misc]
             )
         with tempfile.TemporaryDirectory() as folder:
             paths = self.export(Path(folder))
-            # The B-basis form gives linear coefficients; E0 lives only in the .yace, so it is added back.
-            form = next((p for p in paths if p.suffix == ".yaml"), paths[0])
+            # The B-basis form gives linear coefficients and has the active set beside it; E0 lives
+            # only in the .yace, so it is added back.
+            by_suffix = {p.suffix: p for p in paths}
+            form = by_suffix.get(".yaml") or by_suffix.get(".yace")
+            if form is None:
+                raise InputError(
+                    f"The potential has no .yaml or .yace file, only {', '.join(self.filenames)}."
+                )
             potential = ACEPotential.load(form)
-        potential.reference_energies = self.reference_energies
-        return potential
+        return replace(potential, reference_energies=self.reference_energies)

@@ -85,7 +85,7 @@ class Trace(_Model):
     step: FloatList = []
     time_ps: FloatList = []
     gamma_max: FloatList = []
-    temperature_K: FloatList = []  # noqa: N815 - the unit is part of the name
+    temperature_K: FloatList = []
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -96,7 +96,7 @@ class Trace(_Model):
 class Simulation(_Model):
     """One MD simulation made with the potential of one generation."""
 
-    temperature_K: float  # noqa: N815
+    temperature_K: float
     ensemble: str
     start: str = ""
     """what the simulation started from, e.g. `bulk`, `vacancy`"""
@@ -224,11 +224,11 @@ class Method(_Model):
     functional: str | None = None
     pseudopotentials: dict[str, str] = {}
     """element -> file name"""
-    cutoff_wfc_Ry: float | None = None  # noqa: N815
-    cutoff_rho_Ry: float | None = None  # noqa: N815
-    kspacing_per_A: float | None = None  # noqa: N815
+    cutoff_wfc_Ry: float | None = None
+    cutoff_rho_Ry: float | None = None
+    kspacing_per_A: float | None = None
     smearing: str | None = None
-    smearing_width_Ry: float | None = None  # noqa: N815
+    smearing_width_Ry: float | None = None
     spin: bool | None = None
     fingerprint: str | None = None
     other: dict[str, str] = {}

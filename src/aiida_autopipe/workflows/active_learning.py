@@ -33,11 +33,12 @@ INITIAL_SHARE = 0.6
 TRAIN_ONLY = ("trainer", "code", "test_fraction")
 
 
-class ActiveLearningWorkChain(WorkChain):  # type: ignore[misc]
-    """Generate, label, train; then MD, select, label, train again until the stop rule is met; validate.
+class ActiveLearningWorkChain(WorkChain):
+    """Generate, label, train; then MD, select, label, train again until the stop rule is met;
+    validate.
 
-    Attributes of the context: `datasets` (labelled parts in order), `history` (one dictionary a generation),
-    `counts` (labels requested, ok, rejected, calculations).
+    Attributes of the context: `datasets` (labelled parts in order), `history` (one dictionary a
+    generation), `counts` (labels requested, ok, rejected, calculations).
     """
 
     @classmethod

@@ -17,8 +17,8 @@ from aiida.orm import (
     ProcessNode,
     WorkChainNode,
 )
-from ase import Atoms
 from aiida_pseudo.data.pseudo.upf import UpfData
+from ase import Atoms
 
 from aiida_autopipe.calculations.functions import collect_labels, extract_structure
 from aiida_autopipe.core.errors import InputError
@@ -50,13 +50,14 @@ def validate_positive(node: Int, _: Any) -> str | None:
     return None if node.value > 0 else f"must be at least 1, not {node.value}"
 
 
-class LabelWorkChain(WorkChain):  # type: ignore[misc]
+class LabelWorkChain(WorkChain):
     """Label the structures of a dataset with pw.x.
 
-    At most `max_concurrent` calculations run at once: `core.direct` has no queue. Structures are started
-    in the order of the dataset as far as the budget reaches, grouped so that those of similar cost run side
-    by side. A structure that fails is rejected with its reason and the others go on. Every pw.x run counts
-    against the budget, retries included; a retry is allowed only when the budget still covers it.
+    At most `max_concurrent` calculations run at once: `core.direct` has no queue. Structures are
+    started in the order of the dataset as far as the budget reaches, grouped so that those of
+    similar cost run side by side. A structure that fails is rejected with its reason and the others
+    go on. Every pw.x run counts against the budget, retries included; a retry is allowed only when
+    the budget still covers it.
     """
 
     @classmethod
@@ -66,7 +67,7 @@ class LabelWorkChain(WorkChain):  # type: ignore[misc]
         spec.input(
             "dataset",
             valid_type=DatasetData,
-            help="The structures to label; where the column `relax` is true, positions are relaxed first.",
+            help="The structures; where the column `relax` is true, positions are relaxed first.",
         )
         spec.input(
             "settings",

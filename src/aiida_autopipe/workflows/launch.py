@@ -111,8 +111,8 @@ def _interface(config: Config, code: AbstractCode) -> str:
     found = code.base.extras.get(INTERFACE_KEY, None)
     if found is None:
         raise InputError(
-            f"md.interface: it is not known whether '{code.full_label}' has ML-PACE; set 'ml-pace' or "
-            "'library', or let 'mlip-auto setup' make the code"
+            f"md.interface: it is not known whether '{code.full_label}' has ML-PACE; set "
+            "'ml-pace' or 'library', or let 'mlip-auto setup' make the code"
         )
     return str(found)
 
@@ -134,7 +134,8 @@ def find_runs(name: str | None = None) -> list[WorkChainNode]:
         filters["label"] = name
     query = QueryBuilder().append(WorkChainNode, filters=filters, tag="run")
     query.order_by({"run": {"id": "desc"}})
-    return query.all(flat=True)
+    runs: list[WorkChainNode] = query.all(flat=True)
+    return runs
 
 
 def start(launch: Launch) -> WorkChainNode:

@@ -15,12 +15,13 @@ from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.workflows.label import validate_positive
 
 
-class MdWorkChain(WorkChain):  # type: ignore[misc]
-    """Run molecular dynamics from every start under its conditions, at most `max_concurrent` at once.
+class MdWorkChain(WorkChain):
+    """Run molecular dynamics from every start under its conditions, at most `max_concurrent` at
+    once.
 
-    A simulation that is halted by the extrapolation grade is a success: its frames are candidates. One that
-    fails (lost atoms, NaN, a LAMMPS error) still gives what it has, counts with a survival of its last safe
-    step, and never stops the others.
+    A simulation that is halted by the extrapolation grade is a success: its frames are candidates.
+    One that fails (lost atoms, NaN, a LAMMPS error) still gives what it has, counts with a survival
+    of its last safe step, and never stops the others.
     """
 
     @classmethod

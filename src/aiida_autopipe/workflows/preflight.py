@@ -44,8 +44,8 @@ class PseudoChoice:
 
     family: str
     functional: str
-    cutoff_wfc_Ry: float  # noqa: N815 - the unit is part of the name
-    cutoff_rho_Ry: float  # noqa: N815
+    cutoff_wfc_Ry: float
+    cutoff_rho_Ry: float
 
 
 def load_profile() -> str:

@@ -59,12 +59,18 @@ def snapshot(run: WorkChainNode) -> Progress:
     current = steps[-1] if steps else None
     done = running = rejected = 0
     for step in steps:
-        if step.process_label == "LabelWorkChain":
-            for structure in _structures(step):
-                ended = [c.is_terminated for c in structure.called if isinstance(c, CalcJobNode)]
-                done += sum(ended)
-                running += len(ended) - sum(ended)
-                rejected += structure.is_terminated and not structure.is_finished_ok
+        if step.process_label != "LabelWorkChain":
+            continue
+        if step.is_terminated and "summary" in step.outputs:
+            summary = step.outputs.summary
+            done += summary["calculations"]
+            rejected += summary["rejected"]
+            continue
+        for structure in _structures(step):
+            ended = [c.is_terminated for c in structure.called if isinstance(c, CalcJobNode)]
+            done += sum(ended)
+            running += len(ended) - sum(ended)
+            rejected += structure.is_terminated and not structure.is_finished_ok
     simulations = [step for step in steps if step.process_label == "MdWorkChain"]
     simulations_done = 0
     if simulations:
@@ -73,7 +79,7 @@ def snapshot(run: WorkChainNode) -> Progress:
     errors = _test_errors(steps)
     stage = STAGES[current.process_label] if current is not None else "generate"
     return Progress(
-        state=str(run.process_state.value) if run.process_state else "created",
+        state=state_of(run),
         stage="done" if run.is_terminated else stage,
         detail=str(current.label) if current is not None else "",
         generation=len(simulations),
@@ -89,6 +95,11 @@ def snapshot(run: WorkChainNode) -> Progress:
             node.pk for node in active_below(run) if node.paused and not node.is_terminated
         ),
     )
+
+
+def state_of(node: ProcessNode) -> str:
+    """AiiDA's process state; a process nobody has picked up yet may have none."""
+    return str(node.process_state.value) if node.process_state is not None else "created"
 
 
 def children(node: ProcessNode) -> list[ProcessNode]:

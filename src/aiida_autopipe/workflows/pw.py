@@ -12,7 +12,7 @@ MIN_DISTANCE = 0.5
 """Å; two nuclei closer than this are a mistake in the structure, for every element."""
 
 
-class PwWorkChain(PwBaseWorkChain):  # type: ignore[misc]
+class PwWorkChain(PwBaseWorkChain):
     """`PwBaseWorkChain` that refuses a senseless structure before pw.x is started."""
 
     @classmethod

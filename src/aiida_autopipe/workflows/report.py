@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +208,9 @@ def _label_counts(
         if "summary" in step.outputs:
             counts.update(step.outputs.summary.get_dict())
         for structure in step.called:
-            if isinstance(structure, WorkChainNode) and structure.is_terminated:
-                if not structure.is_finished_ok:
-                    reasons.setdefault(failure_reason(structure), []).append(structure)
+            is_label = isinstance(structure, WorkChainNode)
+            if is_label and structure.is_terminated and not structure.is_finished_ok:
+                reasons.setdefault(failure_reason(structure), []).append(structure)
     return LabelCounts(
         requested=counts["requested"],
         ok=counts["ok"],

@@ -14,8 +14,8 @@ Interval = tuple[float, float]
 def time_shares(run: WorkChainNode) -> dict[str, float]:
     """Seconds of wall time by what was running.
 
-    A kind of program gets the time during which at least one of its jobs ran; when kinds overlap, each
-    gets its own. 'AiiDA' is the rest: the time in which no program ran at all.
+    A kind of program gets the time during which at least one of its jobs ran; when kinds overlap,
+    each gets its own. 'AiiDA' is the rest: the time in which no program ran at all.
     """
     end = run.mtime.timestamp()
     intervals: dict[str, list[Interval]] = {kind: [] for kind in KINDS.values()}
@@ -32,7 +32,7 @@ def time_shares(run: WorkChainNode) -> dict[str, float]:
 
 
 def _interval(node: CalcJobNode, end: float) -> Interval | None:
-    """When a job ran: it ended when the scheduler was last asked, and lasted as the program says."""
+    """When a job ran: until the scheduler was last asked, for as long as the program says."""
     if node.base.caching.is_created_from_cache:
         return None
     checked = node.get_scheduler_lastchecktime()

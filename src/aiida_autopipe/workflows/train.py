@@ -12,11 +12,11 @@ from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 
 
-class TrainWorkChain(WorkChain):  # type: ignore[misc]
+class TrainWorkChain(WorkChain):
     """Hold out a test part and fit a potential to the rest.
 
-    A structure stays in its part when later generations add structures, so errors on the test part can
-    be compared between generations.
+    A structure stays in its part when later generations add structures, so errors on the test part
+    can be compared between generations.
     """
 
     @classmethod

@@ -12,11 +12,12 @@ from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.workflows.label import LabelWorkChain
 
 
-class ValidateWorkChain(WorkChain):  # type: ignore[misc]
+class ValidateWorkChain(WorkChain):
     """Compute properties with the reference method and the potential, and compare.
 
-    The reference method runs with the settings of the labels. Its equation of state comes first, because
-    every other property is computed at its equilibrium volume; the potential is measured at its own.
+    The reference method runs with the settings of the labels. Its equation of state comes first,
+    because every other property is computed at its equilibrium volume; the potential is measured at
+    its own.
     """
 
     @classmethod

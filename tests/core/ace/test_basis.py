@@ -1,3 +1,5 @@
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -8,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from aiida_autopipe.core.ace.basis import Basis, build_basis
 from aiida_autopipe.core.ace.functions import BasisSettings, coupled_function
-from aiida_autopipe.core.errors import DataError, InputError
+from aiida_autopipe.core.errors import DataError, InputError, PotentialFileError
 from tests.reference import ace_naive
 
 
@@ -218,3 +220,17 @@ def test_unknown_element(ternary):
 def test_atoms_on_one_spot(ternary):
     with pytest.raises(DataError, match="Atoms 1 and 0"):
         ternary.basis.values(Atoms("Si2", positions=np.zeros((2, 3))))
+
+
+def test_pickled_basis_and_threads_give_the_same(ternary, alloy, cluster):
+    basis = pickle.loads(pickle.dumps(ternary.basis))
+    structures = [alloy, cluster] * 8
+    expected = [ternary.basis.design_block(atoms) for atoms in structures]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(basis.design_block, structures), expected, strict=True):
+            np.testing.assert_array_equal(one.force_rows, other.force_rows)
+
+
+def test_basis_without_functions(ternary):
+    with pytest.raises(PotentialFileError, match="no functions"):
+        Basis(("Si",), ternary.basis.bonds, ())

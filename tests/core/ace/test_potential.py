@@ -126,6 +126,7 @@ def test_pairs_in_any_order(ternary, alloy, rng):
         ({"centre": [2]}, "centre"),
         ({"neighbour": [-1]}, "neighbour"),
         ({"vectors": [[1, 0, 0], [0, 1, 0]]}, "one entry per pair"),
+        ({"vectors": [[np.nan, 0, 0]]}, "atoms 0 and 1 is not finite"),
     ],
 )
 def test_pairs_out_of_range(ternary, change, message):

@@ -8,7 +8,6 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from ase.calculators.tersoff import Tersoff, TersoffParameters
 
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import InputError
@@ -28,20 +27,10 @@ from aiida_autopipe.core.validate.properties import (
     potential_properties,
     reference_properties,
 )
+from tests.reference.silicon import tersoff_silicon
 
 ALL = ["lattice_constant", "bulk_modulus", "C11", "C12", "C44", "vacancy_formation_energy"]
 SETTINGS = ValidationSettings()
-
-
-def tersoff_silicon() -> Tersoff:
-    """J. Tersoff, Phys. Rev. B 37, 6991 (1988)."""
-    # fmt: off
-    parameters = TersoffParameters(
-        m=3.0, gamma=1.0, lambda3=1.3258, c=4.8381, d=2.0417, h=0.0, n=22.956, beta=0.33675,
-        lambda2=1.3258, B=95.373, R=3.0, D=0.2, lambda1=3.2394, A=3264.7,
-    )
-    # fmt: on
-    return Tersoff({("Si", "Si", "Si"): parameters})
 
 
 def labelled(structures: list[Atoms], calculator: object) -> Dataset:

@@ -156,6 +156,25 @@ def test_gamma_is_asked_for_only_every_so_many_steps() -> None:
     assert asked == [step % 10 == 0 for step in range(21)]
 
 
+def test_types_are_indices_into_the_elements_of_the_potential() -> None:
+    seen: list[list[int]] = []
+
+    class Silicide(LennardJones):
+        def evaluate_pairs(self, types, *arguments):  # type: ignore[no-untyped-def]
+            seen.append(types.tolist())
+            return super().evaluate_pairs(types, *arguments)
+
+    atoms = cubic()
+    atoms.symbols[[1, 4, 5]] = "Cu"
+    potential = Silicide(elements=["C", "Cu", "Si"])
+    run = run_md(atoms, potential, md_settings(segment("nve", 1), gamma_select=1e-9))
+    expected = [potential.elements.index(symbol) for symbol in run.frames[0].atoms.symbols]
+    assert run.frames[0].atoms.get_chemical_formula() == "Cu3Si13"
+    # LAMMPS may keep atoms in another order than the dump.
+    assert sorted(seen[0]) == sorted(expected)
+    np.testing.assert_array_equal(run.frames[0].atoms.numbers, atoms.numbers)
+
+
 def test_an_error_in_the_potential_ends_the_run_and_is_passed_on() -> None:
     class Broken(LennardJones):
         calls = 0

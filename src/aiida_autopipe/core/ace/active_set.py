@@ -145,7 +145,7 @@ def _improve(rows: Matrix, block: Matrix, chosen: Indices, tol: float) -> int:
     return int(_swap(coefficients, chosen, tol, limit))
 
 
-@njit(cache=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False)
 def _swap(coefficients: Matrix, chosen: Indices, tol: float, limit: int) -> int:
     """Exchange the row with the largest coefficient until none exceeds ``tol``.
 

@@ -23,7 +23,7 @@ from aiida_autopipe.core.ace.kernels import SortedPairs
 from aiida_autopipe.core.ace.neighbours import full_neighbour_list
 from aiida_autopipe.core.ace.radial import RadialSpec
 from aiida_autopipe.core.ace.tables import Pair, Tables, compile_tables
-from aiida_autopipe.core.errors import DataError
+from aiida_autopipe.core.errors import DataError, PotentialFileError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,6 +57,8 @@ class Basis:
     an active set; spline_bins: table spacing in Å; settings: what it was built from, None when read
     from a file; coupled: False when the functions are the C-tilde sums of a .yace file, which hold
     coefficients.
+
+    Raises PotentialFileError without any function.
     """
 
     elements: tuple[str, ...]
@@ -67,6 +69,8 @@ class Basis:
     coupled: bool = True
 
     def __post_init__(self) -> None:
+        if not self.functions:
+            raise PotentialFileError("The basis has no functions; a potential needs at least one.")
         ordered = sorted(self.functions, key=lambda f: (f.mu0, f.sort_key))
         object.__setattr__(self, "functions", tuple(ordered))
 
@@ -131,7 +135,7 @@ class Basis:
     ) -> SortedPairs:
         """Group a full pair list by centre and neighbour element, dropping pairs beyond the cutoff.
 
-        Raises DataError when two atoms sit on one spot.
+        Raises DataError when two atoms sit on one spot or a vector is not finite.
         """
         pairs = SortedPairs(
             *kernels.sort_pairs(
@@ -140,6 +144,8 @@ class Basis:
         )
         if pairs.too_close >= 0:
             i, j = int(centre[pairs.too_close]), int(neighbour[pairs.too_close])
+            if not np.isfinite(vectors[pairs.too_close]).all():
+                raise DataError(f"The vector between atoms {i} and {j} is not finite.")
             raise DataError(
                 f"Atoms {i} and {j} are less than {kernels.SHORTEST_DISTANCE} Å apart; remove one."
             )

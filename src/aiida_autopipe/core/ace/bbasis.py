@@ -226,7 +226,7 @@ def _checked_matrix(path: Path, element: str, matrix: NDArray[np.generic], n: in
 
 
 def write_asi(path: Path, inverse_active_set: Mapping[str, Floats]) -> None:
-    """Write inverse active sets as LAMMPS reads them: uncompressed npz, C order, by element name."""
+    """Write inverse active sets as LAMMPS reads them: uncompressed npz, C order, by symbol."""
     arrays = {
         element: np.ascontiguousarray(matrix, dtype=np.float64)
         for element, matrix in inverse_active_set.items()

@@ -16,10 +16,10 @@ class ACECalculator(Calculator):
     """Energy, forces, stress (three-dimensional periodicity only), energies per atom, and
     `results['gamma']` (n,), the extrapolation grade, when the potential has an active set.
 
-    gamma=False leaves the grade out, which saves a third of the time of a large basis.
+    gamma=False leaves the grade out, which saves about a fifth of the time.
     """
 
-    implemented_properties = [  # noqa: RUF012  (ASE declares it so)
+    implemented_properties = [  # noqa: RUF012  (as ASE declares it)
         "energy",
         "free_energy",
         "energies",

@@ -160,7 +160,7 @@ def independent_couplings(
     return tuple(chosen)
 
 
-def canonical_monomials(factors: Sequence[tuple[int, int]], terms: Terms) -> dict[Ms, float]:
+def canonical_monomials(factors: Sequence[tuple[int, ...]], terms: Terms) -> dict[Ms, float]:
     """Weights by monomial: equal factors exchanged and complex conjugates folded together."""
     weights: dict[Ms, float] = defaultdict(float)
     for ms, g in terms:

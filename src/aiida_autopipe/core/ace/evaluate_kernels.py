@@ -32,6 +32,16 @@ def most_neighbours(first: Ints, n_types: int) -> int:
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def most_values(graph: Graph, n_types: int) -> int:
+    """Largest number of leaves and nodes of one centre type."""
+    largest = 0
+    for t in range(n_types):
+        leaves = graph.leaf_offset[t + 1] - graph.leaf_offset[t]
+        largest = max(largest, leaves + graph.node_offset[t + 1] - graph.node_offset[t])
+    return largest
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _backward(
     type_i: int,
     graph: Graph,
@@ -114,13 +124,13 @@ def _contract(
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _fill_values(type_i: int, terms: Terms, re: Floats, values: Floats) -> None:
-    """B values of one atom from the values of the product graph."""
+def fill_values(i: int, type_i: int, terms: Terms, re: Floats, values: Floats) -> None:
+    """Row i of the B values (atoms, F) from the values of the product graph."""
     for f in range(terms.function_offset[type_i], terms.function_offset[type_i + 1]):
         total = 0.0
         for k in range(terms.term_offset[f], terms.term_offset[f + 1]):
             total += terms.weight[k] * re[terms.value[k]]
-        values[f] = total
+        values[i, f] = total
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -146,7 +156,7 @@ def evaluate(
     n_max = most_neighbours(first, n_types)
     ws = make_workspace(n_max, tables.nodes.shape[2], lmax)
     n_a = runs.n_components.max()
-    n_v = (coefficient_offset[1:] - coefficient_offset[:-1]).max()
+    n_v = most_values(graph, n_types) + 1
     a, gradient = np.zeros(n_a), np.zeros(n_a)
     re, im, adj_re, adj_im = np.zeros(n_v), np.zeros(n_v), np.zeros(n_v), np.zeros(n_v)
     weight, scratch = np.zeros(((lmax + 1) ** 2, n_max)), np.zeros((2, n_max))
@@ -159,7 +169,7 @@ def evaluate(
         fill_density(i, type_i, n_types, first, runs, ws, a)
         fill_products(type_i, graph, a, re, im)
         if want_values:
-            _fill_values(type_i, terms, re, values[i])
+            fill_values(i, type_i, terms, re, values)
         gradient[:] = 0.0
         energies[i] = _backward(
             type_i, graph, coefficient, coefficient_offset, re, im, adj_re, adj_im, gradient
@@ -203,10 +213,7 @@ def function_values(
     n_max = most_neighbours(first, n_types)
     ws = make_workspace(n_max, tables.nodes.shape[2], lmax)
     a = np.zeros(runs.n_components.max())
-    n_v = 0
-    for t in range(n_types):
-        leaves = graph.leaf_offset[t + 1] - graph.leaf_offset[t]
-        n_v = max(n_v, leaves + graph.node_offset[t + 1] - graph.node_offset[t])
+    n_v = most_values(graph, n_types) + 1
     re, im = np.zeros(n_v), np.zeros(n_v)
     values = np.zeros((n_local, terms.function_offset[n_types]))
     for i in range(n_local):
@@ -214,5 +221,5 @@ def function_values(
         fill_environment(i, type_i, n_types, first, vectors, tables, lmax, norm, ws)
         fill_density(i, type_i, n_types, first, runs, ws, a)
         fill_products(type_i, graph, a, re, im)
-        _fill_values(type_i, terms, re, values[i])
+        fill_values(i, type_i, terms, re, values)
     return values

@@ -104,19 +104,7 @@ def fit_ace(
     _check_test(train, test)
     labels = [fit_labels(train, i, energies) for i in range(len(train))]
     cutoff = default_cutoff(train) if settings.cutoff is None else settings.cutoff
-    diversity = distinct_environments(train, cutoff)
-    n_functions = _number_of_functions(settings, train, labels, diversity)
-    basis = build_basis(
-        BasisSettings(
-            elements=tuple(train.elements),
-            cutoff=cutoff,
-            max_rank=settings.max_rank,
-            max_functions=n_functions,
-            radial=settings.radial,
-            lambda_=settings.radial_lambda,
-            l_weight=settings.degree_l_weight,
-        )
-    )
+    basis = _build_basis(settings, train, labels, cutoff)
     folds = _deal(len(train), settings.n_folds, rng)
     with Spool(basis) as spool:
         equations = _accumulate(train, labels, basis, folds, settings, spool)
@@ -138,19 +126,33 @@ def fit_ace(
         parity["test"] = predict(test, lambda _: potential)
     chosen = {
         "cutoff": cutoff,
-        "functions_per_element": n_functions,
-        "n_functions": len(coefficients),
-        "distinct_environments": diversity,
+        "functions_per_element": int(np.diff(basis.offsets).max()),
+        "n_functions": basis.n_functions,
         "pseudo_rows": {element: a.n_pseudo for element, a in active_sets.items()},
-        "energy_weight": choice.weights.energy,
-        "force_weight": choice.weights.forces,
-        "stress_weight": choice.weights.stress,
-        "regularisation": choice.regularisation,
-        "smoothness": choice.smoothness,
         "reference_energies_from": source,
+        **choice.as_settings(),
     }
     metrics = {part: values.metrics() for part, values in parity.items()}
     return FitResult(potential, metrics, chosen, parity, active_sets)
+
+
+def _build_basis(
+    settings: FitSettings, train: Dataset, labels: list[FitLabels], cutoff: float
+) -> Basis:
+    """The basis these settings ask for, of a size that the data can carry."""
+    enough = settings.max_functions * settings.environments_per_function
+    diversity = distinct_environments(train, cutoff, enough)
+    return build_basis(
+        BasisSettings(
+            elements=tuple(train.elements),
+            cutoff=cutoff,
+            max_rank=settings.max_rank,
+            max_functions=_number_of_functions(settings, labels, diversity),
+            radial=settings.radial,
+            lambda_=settings.radial_lambda,
+            l_weight=settings.degree_l_weight,
+        )
+    )
 
 
 def _check_test(train: Dataset, test: Dataset | None) -> None:
@@ -167,10 +169,7 @@ def _check_test(train: Dataset, test: Dataset | None) -> None:
 
 
 def _number_of_functions(
-    settings: FitSettings,
-    train: Dataset,
-    labels: list[FitLabels],
-    diversity: Mapping[str, int],
+    settings: FitSettings, labels: list[FitLabels], diversity: Mapping[str, int]
 ) -> int:
     """Functions per element that this much data can carry, at most ``settings.max_functions``."""
     if settings.environments_per_function == 0:

@@ -96,14 +96,14 @@ class BasisSettings:
     """
 
     elements: tuple[str, ...]
-    cutoff: float = 5.5
+    cutoff: float = 5.0
     radial: str = "ChebExpCos"
-    lambda_: float = 5.25
+    lambda_: float = 2.0
     max_rank: int = 4
     max_functions: int = 300
     nradmax: tuple[int, ...] = (12, 8, 6, 4, 3)
     lmax: tuple[int, ...] = (0, 6, 5, 4, 3)
-    l_weight: float = 1.0
+    l_weight: float = 0.5
     outer_width: float = 0.01
     inner_cutoff: float = 0.0
     inner_width: float = 0.0

@@ -17,6 +17,9 @@ How the work is organised, per atom:
 The kernels release the GIL and use one thread; run structures in parallel. Reassociation and
 contraction of sums are the only fast-math liberties: they vectorise reductions and keep NaN,
 infinity and signed zero as they are.
+
+For whoever edits this file: numba's cache is per file, so callers elsewhere keep their compiled
+copy of a kernel; delete `__pycache__` after a change.
 """
 
 from __future__ import annotations
@@ -69,23 +72,29 @@ class Graph(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Functions as weighted real parts of graph values, and the A components each one touches.
+    """Functions as weighted real parts of graph values, with their derivatives by the components.
 
-    Per term: `value` (index in the graph of its centre type), `weight`, and for its factors the
-    slot of the real and of the imaginary part; last slot + 1 collects the void imaginary parts of
-    m = 0.
+    Term: `value` (index in the graph of its centre type) and `weight`. The derivatives of a
+    function by the components of A it touches (`slot_*`, sorted by element type) are sums of
+    entries: product of the graph values `left` and `right` (the index after the last one stands
+    for 1); its real part times `weight_re` goes to slot `slot_re`, its imaginary part times
+    `weight_im` to `slot_im`; the slot after the last collects the void imaginary parts of m = 0.
     """
 
     function_offset: Ints
     term_offset: Ints
-    rank: Ints
     value: Ints
     weight: Floats
-    slot_re: Ints
-    slot_im: Ints
     slot_offset: Ints
     slot_component: Ints
     slot_species: Ints
+    entry_offset: Ints
+    left: Ints
+    right: Ints
+    slot_re: Ints
+    slot_im: Ints
+    weight_re: Floats
+    weight_im: Floats
 
 
 class SortedPairs(NamedTuple):
@@ -111,7 +120,8 @@ def sort_pairs(
         x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
         r2 = x * x + y * y + z * z
         rc = cutoff[types[i] * n_types + t]
-        if r2 < SHORTEST_DISTANCE * SHORTEST_DISTANCE:
+        # Written so that NaN, which compares false, is caught.
+        if not r2 >= SHORTEST_DISTANCE * SHORTEST_DISTANCE:
             too_close = p
         if r2 < rc * rc:
             key[p] = i * n_types + t
@@ -307,7 +317,7 @@ def fill_environment(
     norm: Floats,
     ws: Workspace,
 ) -> int:
-    """Distances, radial functions and harmonics of all neighbours of atom i; returns their number."""
+    """Distances, radial functions and harmonics of the neighbours of atom i; their number."""
     begin = first[i * n_types]
     n = int(first[(i + 1) * n_types] - begin)
     for j in range(n):
@@ -345,7 +355,7 @@ def fill_density(
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def fill_products(type_i: int, graph: Graph, a: Floats, re: Floats, im: Floats) -> None:
-    """Values of leaves and nodes of the product graph."""
+    """Values of leaves and nodes of the product graph, then the number 1."""
     leaf0 = graph.leaf_offset[type_i]
     n_leaves = graph.leaf_offset[type_i + 1] - leaf0
     for q in range(n_leaves):
@@ -353,7 +363,9 @@ def fill_products(type_i: int, graph: Graph, a: Floats, re: Floats, im: Floats) 
         k = graph.leaf_im[leaf0 + q]
         im[q] = graph.sign_im[leaf0 + q] * a[k] if k >= 0 else 0.0
     node0 = graph.node_offset[type_i]
-    for k in range(graph.node_offset[type_i + 1] - node0):
+    n_nodes = graph.node_offset[type_i + 1] - node0
+    re[n_leaves + n_nodes], im[n_leaves + n_nodes] = 1.0, 0.0
+    for k in range(n_nodes):
         u, v = graph.left[node0 + k], graph.right[node0 + k]
         re[n_leaves + k] = re[u] * re[v] - im[u] * im[v]
         im[n_leaves + k] = re[u] * im[v] + im[u] * re[v]

@@ -5,8 +5,8 @@ validation. Memory does not grow with the number of structures, and every choice
 prior and fold is tried without touching the structures again: with G = X^T X, b = X^T y, s = y^T y
 of a fold, the squared error of coefficients c on it is c^T G c - 2 b^T c + s.
 
-The solution is the mean of the Bayesian posterior with independent Gaussian priors whose width falls
-with the polynomial degree of the basis function: high degrees make potentials rough.
+The solution is the mean of the Bayesian posterior with independent Gaussian priors whose width
+falls with the polynomial degree of the basis function: high degrees make potentials rough.
 """
 
 from collections.abc import Iterable
@@ -159,6 +159,16 @@ class Choice:
     def penalty(self, degrees: Array) -> Array:
         """(F,) prior widths are proportional to 1 / penalty = degree^-smoothness."""
         return np.asarray(np.maximum(degrees, 1.0) ** self.smoothness)
+
+    def as_settings(self) -> dict[str, float]:
+        """The numbers under the names of the fit settings that fix them."""
+        return {
+            "energy_weight": self.weights.energy,
+            "force_weight": self.weights.forces,
+            "stress_weight": self.weights.stress,
+            "regularisation": self.regularisation,
+            "smoothness": self.smoothness,
+        }
 
 
 def fold_solutions(equations: NormalEquations, degrees: Array, choice: Choice) -> list[Array]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.ace import evaluate_kernels
 from aiida_autopipe.core.ace.basis import Basis
 from aiida_autopipe.core.ace.bbasis import read_asi, read_bbasis, write_asi, write_bbasis
+from aiida_autopipe.core.ace.coupling import canonical_monomials
 from aiida_autopipe.core.ace.kernels import SortedPairs
 from aiida_autopipe.core.ace.yace import ctilde_functions, read_yace, write_yace
 from aiida_autopipe.core.errors import DataError, InputError, PotentialFileError
@@ -254,21 +255,18 @@ class ACEPotential:
 
 def _same_potential(yace: Basis, coupled: Basis, coefficients: Floats) -> bool:
     """Whether C-tilde functions equal those made from B functions, up to rounding."""
-    mine: dict[object, float] = {}
-    for basis, c, sign in (
-        (yace, np.ones(yace.n_functions), 1.0),
-        (coupled, coefficients, -1.0),
-    ):
+    if yace.elements != coupled.elements:
+        return False
+    for pair, bond in yace.bonds.items():
+        other = coupled.bonds[pair]
+        if bond.radial != other.radial or not np.array_equal(bond.coefficients, other.coefficients):
+            return False
+    difference: dict[object, float] = {}
+    for basis, c, sign in ((yace, np.ones(yace.n_functions), 1.0), (coupled, coefficients, -1.0)):
         for function, terms in ctilde_functions(basis, c):
-            total = sum(value for ms, value in terms if not any(ms))
-            size = sum(abs(value) for _, value in terms)
-            for kind, value in (("total", total), ("size", size)):
-                key = (kind, function.mu0, function.factors)
-                mine[key] = mine.get(key, 0.0) + sign * value
-    scale = max(1.0, float(np.abs(coefficients).max(initial=0.0)))
-    same_reach = (
-        all(yace.bonds[pair].radial == coupled.bonds[pair].radial for pair in yace.bonds)
-        if yace.elements == coupled.elements
-        else False
-    )
-    return same_reach and all(abs(value) < 1e-8 * scale for value in mine.values())
+            # Programs order and merge the products of one function in different ways.
+            for ms, value in canonical_monomials(function.factors, terms).items():
+                key = (function.mu0, tuple(sorted(function.factors)), ms)
+                difference[key] = difference.get(key, 0.0) + sign * value
+    scale = float(np.abs(coefficients).max(initial=1.0))
+    return all(abs(value) < 1e-8 * scale for value in difference.values())

@@ -13,29 +13,14 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.errors import PotentialFileError
 
 try:
-    from yaml import CSafeLoader as _SafeLoader
-except ImportError:  # PyYAML built without libyaml: same result, ten times slower
-    from yaml import SafeLoader as _SafeLoader
+    from yaml import CSafeLoader as _Parser
+except ImportError:  # PyYAML built without libyaml: same events, ten times slower
+    from yaml import SafeLoader as _Parser
 
-
-class _Loader(_SafeLoader):  # type: ignore[misc]
-    """Safe loader that accepts lists as keys, which .yace uses for bonds ([0, 1]: ...)."""
-
-
-def _construct_mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
-    mapping: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, list):
-            key = tuple(key)
-        try:
-            mapping[key] = loader.construct_object(value_node, deep=True)
-        except TypeError as error:
-            raise PotentialFileError(f"A key of the file cannot be used: {key!r}.") from error
-    return mapping
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+# Potential files nest five levels; a hostile one nests until the stack overflows.
+_DEEPEST = 32
+_SPECIAL = {".nan": "nan", ".inf": "inf"}
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
 class Section:
@@ -109,14 +94,65 @@ def read_yaml(path: Path) -> Section:
     except (OSError, UnicodeDecodeError) as error:
         raise PotentialFileError(f"{path}: the file cannot be read ({error}).") from error
     try:
-        # _Loader derives from the safe loader: no Python objects are ever constructed.
-        data = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        data = _build(yaml.parse(text, Loader=_Parser))
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())[:200]
         raise PotentialFileError(
             f"{path}: not valid YAML, truncated or damaged ({reason})."
         ) from error
     return Section(data, str(path))
+
+
+def _build(events: Iterable[yaml.Event]) -> object:
+    """Data from YAML events: mappings, lists and plain values, lists as keys become tuples.
+
+    Tags, anchors and deep nesting are refused, so a file can neither make objects nor blow up.
+    Numbers follow YAML 1.2 (1e-5 is one). Raises yaml.YAMLError.
+    """
+    stack: list[list[Any]] = [[]]
+    for event in events:
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and (
+            event.anchor is not None or event.tag is not None or len(stack) > _DEEPEST
+        ):
+            raise yaml.YAMLError(f"an anchor, a tag or deep nesting {event.start_mark}")
+        if isinstance(event, yaml.ScalarEvent):
+            unquoted = event.implicit[0]
+            stack[-1].append(_scalar(event.value) if unquoted else event.value)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            stack.append([])
+        elif isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"alias {event.start_mark}")
+        elif isinstance(event, yaml.SequenceEndEvent):
+            items = stack.pop()
+            stack[-1].append(items)
+        elif isinstance(event, yaml.MappingEndEvent):
+            items = stack.pop()
+            stack[-1].append(_mapping(items, event))
+    return stack[0][0] if stack[0] else None
+
+
+def _mapping(items: list[Any], event: yaml.Event) -> dict[Any, Any]:
+    keys = [tuple(key) if isinstance(key, list) else key for key in items[::2]]
+    try:
+        mapping = dict(zip(keys, items[1::2], strict=True))
+    except TypeError as error:
+        raise yaml.YAMLError(f"a mapping as key before {event.start_mark}") from error
+    if len(mapping) != len(keys):
+        raise yaml.YAMLError(f"a key occurs twice before {event.start_mark}")
+    return mapping
+
+
+def _scalar(text: str) -> object:
+    """Number, truth value, nothing or text."""
+    if text[:1] in "+-.0123456789" and text:
+        try:
+            return int(text)
+        except ValueError:
+            try:
+                return float(_SPECIAL.get(text.lower().lstrip("+-"), text))
+            except ValueError:
+                return text
+    return _WORDS.get(text, text)
 
 
 def number_text(value: float) -> str:

@@ -83,14 +83,24 @@ class _Columns:
         return self.index.setdefault(tuple(vector.tolist()), len(self.index))
 
 
+# Stands for the graph index of the number 1 until the graph is complete.
+_UNIT = -1
+
+
+def _ordered(first: int, second: int) -> Pair:
+    return (first, second) if first >= second else (second, first)
+
+
 @dataclass
 class _Function:
-    """Terms of one function as graph indices, before flattening."""
+    """Terms of one function as graph indices, before flattening.
 
-    rank: int
+    entries: weights by (leaf, two graph indices with the product of the other factors).
+    """
+
     values: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
-    leaves: list[tuple[int, ...]] = field(default_factory=list)
+    entries: dict[tuple[int, int, int], float] = field(default_factory=dict)
 
 
 class _Centre:
@@ -101,7 +111,7 @@ class _Centre:
         self.leaves: dict[_Leaf, int] = {}
         self.nodes: dict[Pair, int] = {}
         self.functions: list[_Function] = []
-        self._pending: list[tuple[int, dict[tuple[_Leaf, ...], float]]] = []
+        self._pending: list[dict[tuple[_Leaf, ...], float]] = []
 
     def add(self, function: BasisFunction, columns: Mapping[Pair, _Columns]) -> None:
         """Fold the terms of `function` into weights of distinct products."""
@@ -121,17 +131,19 @@ class _Centre:
         for key in kept:
             for leaf in key:
                 self.leaves.setdefault(leaf, len(self.leaves))
-        self._pending.append((function.rank, kept))
+        self._pending.append(kept)
 
     def close(self) -> None:
         """Number leaves (all before the nodes) and build nodes and functions."""
-        for rank, products in self._pending:
-            function = _Function(rank)
+        for products in self._pending:
+            function = _Function()
             for key, weight in products.items():
                 leaves = tuple(self.leaves[leaf] for leaf in key)
                 function.values.append(self._value(leaves))
                 function.weights.append(weight)
-                function.leaves.append(leaves)
+                for k, leaf in enumerate(leaves):
+                    entry = (leaf, *self._rest(leaves, k))
+                    function.entries[entry] = function.entries.get(entry, 0.0) + weight
             self.functions.append(function)
 
     def _value(self, leaves: tuple[int, ...]) -> int:
@@ -142,8 +154,29 @@ class _Centre:
             return self._node(self._value(leaves[:2]), self._value(leaves[2:]))
         return self._node(self._value(leaves[:-1]), leaves[-1])
 
+    def _rest(self, leaves: tuple[int, ...], k: int) -> Pair:
+        """Two graph indices whose product is that of all leaves but the k-th; _UNIT stands for 1.
+
+        All parts exist already but, for rank 5, pair times leaf.
+        """
+        if len(leaves) == 1:
+            return _UNIT, _UNIT
+        if len(leaves) == 2:
+            return _ordered(leaves[1 - k], _UNIT)
+        if k == len(leaves) - 1 and len(leaves) != 4:
+            return _ordered(self._value(leaves[:-1]), _UNIT)
+        pair = 2 * (k // 2)
+        partner = leaves[pair + 1 - k % 2]
+        others = leaves[:pair] + leaves[pair + 2 :]
+        return _ordered(partner, self._value(others))
+
     def _node(self, left: int, right: int) -> int:
         return self.nodes.setdefault((left, right), len(self.leaves) + len(self.nodes))
+
+    @property
+    def n_values(self) -> int:
+        """Number of leaves and nodes; the graph index of the number 1."""
+        return len(self.leaves) + len(self.nodes)
 
     @property
     def run_sizes(self) -> dict[Pair, int]:
@@ -191,16 +224,14 @@ def _runs(centres: Sequence[_Centre]) -> Runs:
 def _graph(centres: Sequence[_Centre]) -> tuple[Graph, NDArray[np.int64]]:
     components = [pair for centre in centres for pair in centre.components()]
     ms = [leaf[3] for centre in centres for leaf in centre.leaves]
-    # A_{l,-m} = (-1)^m conj(A_lm)
-    sign_re = [1.0 if m >= 0 or m % 2 == 0 else -1.0 for m in ms]
-    sign_im = [s if m >= 0 else -s for m, s in zip(ms, sign_re, strict=True)]
+    signs = [_signs(m) for m in ms]
     nodes = [node for centre in centres for node in centre.nodes]
     graph = Graph(
         leaf_offset=_offsets([len(centre.leaves) for centre in centres]),
         leaf_re=_int([pair[0] for pair in components]),
         leaf_im=_int([pair[1] for pair in components]),
-        sign_re=np.array(sign_re, dtype=np.float64),
-        sign_im=np.array(sign_im, dtype=np.float64),
+        sign_re=np.array([sign for sign, _ in signs]),
+        sign_im=np.array([sign for _, sign in signs]),
         node_offset=_offsets([len(centre.nodes) for centre in centres]),
         left=_int([node[0] for node in nodes]),
         right=_int([node[1] for node in nodes]),
@@ -208,44 +239,61 @@ def _graph(centres: Sequence[_Centre]) -> tuple[Graph, NDArray[np.int64]]:
     return graph, _offsets([len(centre.leaves) + len(centre.nodes) for centre in centres])
 
 
+def _signs(m: int) -> tuple[float, float]:
+    """Factors of real and imaginary part in A_{l,-m} = (-1)^m conj(A_lm); 1, 1 for m >= 0."""
+    if m >= 0:
+        return 1.0, 1.0
+    return (-1.0) ** m, -((-1.0) ** m)
+
+
 def _terms(centres: Sequence[_Centre]) -> Terms:
-    rank, value, weight, counts = [], [], [], []
-    slot_re, slot_im, slot_counts, slot_component, slot_species = [], [], [], [], []
+    value, weight, counts = [], [], []
+    slot_counts, slot_component, slot_species = [], [], []
+    entry_counts, rows, weights = [], [], []
     for centre in centres:
         components = centre.components()
-        species = [leaf[0] for leaf in centre.leaves]
+        leaves = list(centre.leaves)
         for function in centre.functions:
-            touched: dict[tuple[int, int], int] = {}
-            for leaf in {leaf for leaves in function.leaves for leaf in leaves}:
-                for component in components[leaf]:
-                    if component >= 0:
-                        touched[species[leaf], component] = 0
-            slots = {component: k for k, (_, component) in enumerate(sorted(touched))}
+            touched = sorted(
+                {
+                    (leaves[leaf][0], component)
+                    for leaf, _, _ in function.entries
+                    for component in components[leaf]
+                    if component >= 0
+                }
+            )
+            slots = {component: k for k, (_, component) in enumerate(touched)}
             slots[-1] = len(touched)
-            for leaves in function.leaves:
-                # Nodes of rank 3 and 5 list their pair(s) first, as Centre._value orders them.
-                row = [components[leaf] for leaf in leaves]
-                pad = [0] * (5 - len(row))
-                slot_re.append([slots[re] for re, _ in row] + pad)
-                slot_im.append([slots[im] for _, im in row] + pad)
-            rank.append(function.rank)
+            for (leaf, left, right), w in function.entries.items():
+                sign_re, sign_im = _signs(leaves[leaf][3])
+                re, im = components[leaf]
+                parts = [centre.n_values if k == _UNIT else k for k in (left, right)]
+                rows.append([*parts, slots[re], slots[im]])
+                weights.append([w * sign_re, -w * sign_im])
             counts.append(len(function.values))
             value += function.values
             weight += function.weights
+            entry_counts.append(len(function.entries))
             slot_counts.append(len(touched))
-            slot_component += [component for _, component in sorted(touched)]
-            slot_species += [mu for mu, _ in sorted(touched)]
+            slot_component += [component for _, component in touched]
+            slot_species += [mu for mu, _ in touched]
+    entries = np.array(rows, dtype=np.int64).reshape(-1, 4).T.copy()
+    entry_weights = np.array(weights, dtype=np.float64).reshape(-1, 2).T.copy()
     return Terms(
         function_offset=_offsets([len(centre.functions) for centre in centres]),
         term_offset=_offsets(counts),
-        rank=_int(rank),
         value=_int(value),
         weight=np.array(weight, dtype=np.float64),
-        slot_re=np.array(slot_re, dtype=np.int64).reshape(-1, 5),
-        slot_im=np.array(slot_im, dtype=np.int64).reshape(-1, 5),
         slot_offset=_offsets(slot_counts),
         slot_component=_int(slot_component),
         slot_species=_int(slot_species),
+        entry_offset=_offsets(entry_counts),
+        left=entries[0],
+        right=entries[1],
+        slot_re=entries[2],
+        slot_im=entries[3],
+        weight_re=entry_weights[0],
+        weight_im=entry_weights[1],
     )
 
 

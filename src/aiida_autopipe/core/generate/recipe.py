@@ -33,9 +33,9 @@ class PoolSettings:
         rattle_cells: repeats of the primitive cell that are rattled.
         rattles_per_amplitude: copies per amplitude and cell.
         rattle_strain: standard deviation of the strain that goes with a rattle.
-        vacancies: vacancy structures per inequivalent site, in turn in the largest rattled
-            supercell and in the conventional cell, all rattled.
-        max_atoms: no structure may be larger; a larger conventional cell is left out.
+        vacancies: vacancy structures per inequivalent site, shared between the largest of
+            `rattle_cells` and the smallest one with at least four atoms, all rattled.
+        max_atoms: no structure may be larger.
     """
 
     volumetric_strains: Sequence[float] = (-0.12, -0.08, -0.04, -0.02, 0, 0.02, 0.04, 0.08, 0.12)
@@ -104,8 +104,8 @@ def generate_pool(
 def _rattle_cells(primitive: Atoms, settings: PoolSettings) -> list[Atoms]:
     """The supercells that are rattled, each once.
 
-    All are repeats of the primitive cell: their k-point meshes then sample the same points, so the energies
-    of different cells differ by physics and not by the sampling.
+    All are repeats of the primitive cell: their k-point meshes then sample the same points, so the
+    energies of different cells differ by physics and not by the sampling.
     """
     if len(primitive) > settings.max_atoms:
         raise InputError(

@@ -1,5 +1,7 @@
 """Farthest-point sampling: each new point is the one farthest from all points taken so far."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +21,8 @@ def farthest_point(
     is then the row farthest from them. Without them the first choice is the row farthest from the
     mean, or a random row when ``rng`` is given. Ties go to the lowest index, so without ``rng`` the
     result depends on the input alone. Arrays of float32 are computed in float32, others in float64;
-    memory is one float per row beside the input.
+    memory is one float
+    and one integer per row beside the input.
 
     Returns exactly ``n`` distinct indices (n,) in the order of choice. Raises InputError when ``n``
     is negative or larger than the pool, DataError for NaN, infinity or shapes that do not match.
@@ -34,22 +37,21 @@ def farthest_point(
         )
     if n == 0:
         return np.empty(0, dtype=np.int64)
-    distances = np.full(len(pool), np.inf, dtype=pool.dtype)
-    covered = None if already is None else _as_points("covered set", already)
-    if covered is not None and len(covered):
-        if covered.shape[1] != pool.shape[1]:
-            raise DataError(
-                f"The pool has {pool.shape[1]} features but the covered set has "
-                f"{covered.shape[1]}; compute both with the same descriptor."
-            )
-        covered = covered.astype(pool.dtype, copy=False)
-        start = _cover_all(pool, covered, distances)
+    covered = pool[:0] if already is None else _as_points("covered set", already)
+    if len(covered) and covered.shape[1] != pool.shape[1]:
+        raise DataError(
+            f"The pool has {pool.shape[1]} features but the covered set has {covered.shape[1]}; "
+            "compute both with the same descriptor."
+        )
+    covered = covered.astype(pool.dtype, copy=False)
+    if len(covered):
+        start = -1
     elif rng is not None:
         start = int(rng.integers(len(pool)))
     else:
         centre = pool.mean(axis=0, dtype=np.float64).astype(pool.dtype)
-        start = _cover_all(pool, centre[None, :], np.full_like(distances, np.inf))
-    return _choose(pool, n, start, distances)
+        start = int(_farthest_from(pool, centre))
+    return _choose(pool, n, start, covered)
 
 
 def _as_points(name: str, values: ArrayLike) -> NDArray[np.floating]:
@@ -70,53 +72,75 @@ def _as_points(name: str, values: ArrayLike) -> NDArray[np.floating]:
     return np.ascontiguousarray(points)
 
 
-@njit(cache=True, fastmath=False)
-def _cover(
-    pool: NDArray[np.floating], point: NDArray[np.floating], distances: NDArray[np.floating]
-) -> int:
-    """Lower the squared distances to the covered set by one point; the index now farthest.
+# Reassociation lets the sum over features run in vector registers; NaN stays NaN.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _squared_distance(x: NDArray[Any], y: NDArray[Any]) -> Any:
+    total = x.dtype.type(0.0)
+    for k in range(x.size):
+        step = x[k] - y[k]
+        total += step * step
+    return total
 
-    Negative distances mark rows already taken, and are left alone.
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _farthest_from(pool: NDArray[np.floating], point: NDArray[np.floating]) -> int:
+    best, farthest = 0, -1.0
+    for i in range(pool.shape[0]):
+        distance = _squared_distance(pool[i], point)
+        if distance > farthest:
+            best, farthest = i, distance
+    return best
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def _cover(
+    pool: NDArray[np.floating],
+    centres: NDArray[np.floating],
+    last: int,
+    distances: NDArray[np.floating],
+    nearest: NDArray[np.int64],
+) -> int:
+    """Add centre ``last``: update nearest centres and squared distances; the index now farthest.
+
+    A point at distance d from its nearest centre cannot be nearer to a new one that is 2 d or more
+    from that centre, so most rows need not be read. Negative distances mark rows already taken.
     """
+    apart = np.empty(last, dtype=pool.dtype)
+    for j in range(last):
+        apart[j] = _squared_distance(centres[last], centres[j])
     best, farthest = -1, distances.dtype.type(-1.0)
     for i in range(pool.shape[0]):
         if distances[i] < 0:
             continue
-        total = distances.dtype.type(0.0)
-        limit = distances[i]
-        for k in range(pool.shape[1]):
-            step = pool[i, k] - point[k]
-            total += step * step
-        if total < limit:
-            distances[i] = total
-            limit = total
-        if limit > farthest:
-            farthest = limit
+        if last == 0 or apart[nearest[i]] < 4 * distances[i]:
+            new = _squared_distance(pool[i], centres[last])
+            if new < distances[i]:
+                distances[i] = new
+                nearest[i] = last
+        if distances[i] > farthest:
+            farthest = distances[i]
             best = i
     return best
 
 
-@njit(cache=True, fastmath=False)
-def _cover_all(
-    pool: NDArray[np.floating], points: NDArray[np.floating], distances: NDArray[np.floating]
-) -> int:
-    """Lower the squared distances by many points; the index farthest from all of them."""
-    best = 0
-    for j in range(points.shape[0]):
-        best = _cover(pool, points[j], distances)
-    return best
-
-
-@njit(cache=True, fastmath=False)
+@njit(cache=True, nogil=True, fastmath=False)
 def _choose(
-    pool: NDArray[np.floating], n: int, start: int, distances: NDArray[np.floating]
+    pool: NDArray[np.floating], n: int, start: int, covered: NDArray[np.floating]
 ) -> NDArray[np.int64]:
-    """Take ``start``, then n - 1 times the farthest row."""
-    chosen = np.empty(n, dtype=np.int64)
+    """Take ``start`` (-1: the row farthest from ``covered``), then n - 1 times the farthest row."""
+    m = covered.shape[0]
+    centres = np.empty((m + n, pool.shape[1]), dtype=pool.dtype)
+    centres[:m] = covered
+    distances = np.full(pool.shape[0], np.inf, dtype=pool.dtype)
+    nearest = np.zeros(pool.shape[0], dtype=np.int64)
     current = start
+    for j in range(m):
+        current = _cover(pool, centres, j, distances, nearest)
+    chosen = np.empty(n, dtype=np.int64)
     for i in range(n):
         chosen[i] = current
+        centres[m + i] = pool[current]
         distances[current] = -1.0
         if i + 1 < n:
-            current = _cover(pool, pool[current], distances)
+            current = _cover(pool, centres, m + i, distances, nearest)
     return chosen

@@ -27,6 +27,7 @@ from ase import Atoms
 
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.generate.strain import scale_volume
+from aiida_autopipe.core.kpoints import mesh_from_spacing
 from aiida_autopipe.core.symmetry import (
     align_to_conventional_axes,
     find_symmetry,
@@ -34,7 +35,6 @@ from aiida_autopipe.core.symmetry import (
 )
 from aiida_autopipe.core.validate.elastic import elastic_structures
 from aiida_autopipe.core.validate.eos import eos_structures
-from aiida_autopipe.core.validate.kmesh import mesh_from_spacing
 from aiida_autopipe.core.validate.vacancy import vacancy_structures
 
 EOS_PROPERTIES = ("lattice_constant", "volume_per_atom", "bulk_modulus")

@@ -28,8 +28,8 @@ class Pseudo:
     element: str
     functional: str
     file: str
-    cutoff_wfc_Ry: float  # noqa: N815 - the unit is part of the name
-    cutoff_rho_Ry: float  # noqa: N815
+    cutoff_wfc_Ry: float
+    cutoff_rho_Ry: float
 
 
 @cache

@@ -1,9 +1,8 @@
 """pw.x of Quantum ESPRESSO: settings to input parameters, parsed output to labels.
 
 One `PwSettings` is one *method*: every structure of a dataset is labelled with the same functional,
-pseudopotentials, cutoffs, k-point spacing, smearing and spin treatment, otherwise the energies are not
-comparable. The isolated atom is the one exception: it needs its own occupations and spin
-(`isolated_atom_parameters`).
+pseudopotentials, cutoffs, k-point spacing, smearing and spin treatment, otherwise the energies are
+not comparable. The isolated atom is the one exception: it needs its own occupations and spin.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ class PwSettings:
         cutoff_wfc_Ry: plane-wave cutoff of the wavefunctions, Ry.
         cutoff_rho_Ry: plane-wave cutoff of the density, Ry.
         kspacing_per_A: largest distance between k-points, 1/Å with the factor 2 pi.
-        kpoints_shift: shift the mesh by half a step (Monkhorst-Pack) instead of centring it on Gamma.
+        kpoints_shift: shift the mesh by half a step (Monkhorst-Pack) instead of centring it on
+            Gamma.
         functional: name of the functional the pseudopotentials were made with.
         smearing: 'none' (fixed occupations) or a smearing of pw.x.
         smearing_width_Ry: width of the smearing, Ry.
@@ -69,6 +69,21 @@ class PwSettings:
         if self.smearing != "none" and self.smearing not in SMEARING_NAMES:
             choices = ", ".join(["none", *SMEARING_NAMES])
             raise InputError(f"Unknown smearing '{self.smearing}'; choose one of {choices}.")
+        if self.spin and self.smearing == "none":
+            raise InputError(
+                "Spin polarisation with fixed occupations needs the magnetisation in advance: "
+                "choose a smearing, or set spin to false."
+            )
+        for field in fields(self):
+            if field.type != "float":
+                continue
+            value = getattr(self, field.name)
+            # Written 30 or 30.0, it is the same method and must give the same fingerprint.
+            if isinstance(value, bool | str) or not 0 < float(value) < np.inf:
+                raise InputError(
+                    f"The pw.x setting {field.name} is {value!r}; it must be positive."
+                )
+            object.__setattr__(self, field.name, float(value))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PwSettings:
@@ -98,7 +113,7 @@ def in_box(atoms: Atoms) -> Atoms:
     """The structure as pw.x can treat it: an isolated atom is put into a periodic box."""
     if not is_isolated_atom(atoms):
         return atoms
-    boxed = atoms.copy()
+    boxed: Atoms = atoms.copy()
     boxed.set_cell(np.eye(3) * ATOM_BOX)
     boxed.positions[:] = ATOM_BOX / 2
     boxed.pbc = True
@@ -140,7 +155,7 @@ def parameters(
         }
     if settings.spin:
         kinds = sorted(set(atoms.get_chemical_symbols()))
-        system |= {"nspin": 2, "starting_magnetization": {kind: 0.5 for kind in kinds}}
+        system |= {"nspin": 2, "starting_magnetization": dict.fromkeys(kinds, 0.5)}
     if relax:
         control["calculation"] = "relax"
         control["forc_conv_thr"] = settings.force_threshold / (13.605693122994 / 0.529177210903)
@@ -173,25 +188,39 @@ def _atom_occupations(atoms: Atoms) -> dict[str, Any]:
 def kpoints(settings: PwSettings, atoms: Atoms) -> tuple[tuple[int, int, int], tuple[float, ...]]:
     """Mesh and offset for a structure.
 
-    A structure that carries `info['kpoints_mesh']` ('k1 k2 k3') uses that mesh: strained copies of one
-    crystal must share the mesh of the unstrained crystal, or their energies jump where a division does.
+    A structure that carries `info['kpoints_mesh']` ('k1 k2 k3') uses that mesh: strained copies of
+    one crystal must share the mesh of the unstrained crystal, or their energies jump where a
+    division does.
+
+    Raises:
+        InputError: a mesh that is not three positive whole numbers, or a cell without volume.
     """
     if is_isolated_atom(atoms):
         return (1, 1, 1), (0.0, 0.0, 0.0)
     explicit = str(atoms.info.get("kpoints_mesh", "")).split()
     if explicit:
-        n1, n2, n3 = (int(n) for n in explicit)
-        mesh = (n1, n2, n3)
+        mesh = _parse_mesh(explicit)
     else:
         mesh = mesh_from_spacing(atoms.cell.array, atoms.pbc, settings.kspacing_per_A)
     shift = 0.5 if settings.kpoints_shift else 0.0
     return mesh, tuple(shift if n > 1 else 0.0 for n in mesh)
 
 
+def _parse_mesh(words: list[str]) -> tuple[int, int, int]:
+    if len(words) != 3 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise InputError(
+            f"The k-point mesh '{' '.join(words)}' must be three positive whole numbers, "
+            "such as '4 4 4'."
+        )
+    n1, n2, n3 = (int(word) for word in words)
+    return n1, n2, n3
+
+
 def relative_cost(settings: PwSettings, atoms: Atoms) -> float:
     """A number that grows like the CPU time of a label: k-points times atoms squared.
 
-    An isolated atom counts as very expensive: its box is mostly vacuum and nothing can start without it.
+    An isolated atom counts as very expensive: its box is mostly vacuum and nothing can start
+    without it.
     """
     if is_isolated_atom(atoms):
         return 1e9
@@ -213,7 +242,13 @@ def method(settings: PwSettings, pseudo_hashes: Mapping[str, str]) -> dict[str, 
 
 @dataclass(frozen=True)
 class PwLabel:
-    """One label: total energy (eV), forces (n, 3) (eV/Å), stress (6,) (eV/Å^3, ASE sign, Voigt order)."""
+    """One label.
+
+    Attributes:
+        energy: total energy in eV.
+        forces: (n, 3) in eV/Å.
+        stress: (6,) in eV/Å^3, ASE sign and Voigt order.
+    """
 
     energy: float
     forces: NDArray[np.float64]
@@ -228,9 +263,9 @@ def label_from_output(
 ) -> PwLabel:
     """Turn parsed pw.x output into a label.
 
-    The energy is the one whose derivative the forces are: with smearing the free energy E - TS that pw.x
-    prints behind '!'. For an isolated atom the smearing only fills a degenerate shell evenly, so its
-    entropy term is taken out again.
+    The energy is the one whose derivative the forces are: with smearing the free energy E - TS that
+    pw.x prints behind '!'. For an isolated atom the smearing only fills a degenerate shell evenly,
+    so its entropy term is taken out again.
 
     Args:
         output: 'energy' and, with smearing, 'energy_smearing' (-TS), both in eV.
@@ -239,7 +274,7 @@ def label_from_output(
         isolated: the structure is an isolated atom.
 
     Raises:
-        EngineError: energy, forces or stress are missing or not finite.
+        EngineError: the energy is missing, or energy, forces or stress are not finite.
     """
     energy = output.get("energy")
     if energy is None:

@@ -24,28 +24,35 @@ _VOIGT_TO_LAMMPS = [0, 1, 2, 5, 4, 3]
 
 
 class PairForces(Protocol):
-    """What `PairPotential.evaluate_pairs` returns.
+    """What `PairPotential.evaluate_pairs` returns."""
 
-    Attributes:
-        energies: (n_atoms,) in eV, without reference energies.
-        forces: (n_atoms, 3) in eV/Å.
-        virial: (6,) volume times stress in eV, ASE's sign and Voigt order.
-        gamma: (n_atoms,) extrapolation grades, None unless asked for (and known).
-    """
+    @property
+    def energies(self) -> NDArray[np.float64]:
+        """(n_atoms,) in eV, without reference energies."""
 
-    energies: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    virial: NDArray[np.float64]
-    gamma: NDArray[np.float64] | None
+    @property
+    def forces(self) -> NDArray[np.float64]:
+        """(n_atoms, 3) in eV/Å."""
+
+    @property
+    def virial(self) -> NDArray[np.float64]:
+        """(6,) volume times stress in eV, ASE's sign and Voigt order."""
+
+    @property
+    def gamma(self) -> NDArray[np.float64] | None:
+        """(n_atoms,) extrapolation grades, None unless asked for."""
 
 
 class PairPotential(Protocol):
     """A potential evaluated on somebody else's neighbour list, such as `ACEPotential`."""
 
-    elements: list[str]
+    @property
+    def elements(self) -> list[str]:
+        """Symbol of each type."""
 
     @property
-    def cutoff(self) -> float: ...
+    def cutoff(self) -> float:
+        """Largest distance of an interaction in Å."""
 
     def evaluate_pairs(
         self,
@@ -55,7 +62,8 @@ class PairPotential(Protocol):
         vectors: NDArray[np.float64],
         n_atoms: int,
         gamma: bool,
-    ) -> PairForces: ...
+    ) -> PairForces:
+        """Evaluate a full list of pairs; see `ACEPotential.evaluate_pairs`."""
 
 
 @numba.njit(cache=True)

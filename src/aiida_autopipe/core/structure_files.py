@@ -1,0 +1,47 @@
+"""Structure files that ASE reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ase import Atoms
+from ase.io import read as ase_read
+from ase.io import write as ase_write
+
+from aiida_autopipe.core.errors import DataError
+
+
+def read_structures(path: Path) -> list[Atoms]:
+    """All structures of a file in any format ASE reads.
+
+    Raises:
+        DataError: an empty or unreadable file, or one without structures.
+    """
+    if path.stat().st_size == 0:
+        raise DataError(f"'{path}' is empty.")
+    try:
+        frames = ase_read(path, index=":")
+    # ASE's readers raise whatever their parsers happen to raise: all of it means "unreadable".
+    except Exception as error:
+        raise DataError(f"'{path}' cannot be read as structures: {error}") from error
+    structures = frames if isinstance(frames, list) else [frames]
+    if not structures:
+        raise DataError(f"'{path}' contains no structures.")
+    return structures
+
+
+def write_extxyz(structures: Sequence[Atoms], path: Path) -> None:
+    """Write extended XYZ; the file appears under `path` only when it is complete."""
+    cleaned = []
+    for atoms in structures:
+        copy = atoms.copy()
+        # An empty value would swallow the key behind it when the file is read.
+        copy.info = {k: v for k, v in atoms.info.items() if not (isinstance(v, str) and not v)}
+        cleaned.append(copy)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        ase_write(partial, cleaned, format="extxyz")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,149 @@
+"""`autopipe.lammps` run for real through AiiDA."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida.engine import run_get_node
+from aiida.orm import Dict, Int
+from ase.build import bulk
+
+from aiida_autopipe.calculations.lammps import LammpsCalculation, potential_files
+from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.engines.lammps import deck
+from tests.reference.copper import copper, copper_potential
+
+SETTINGS: dict[str, Any] = {
+    "segments": [
+        {"ensemble": "nvt", "temperature_K": [300, 600], "steps": 40},
+        {"ensemble": "npt", "temperature_K": [600, 600], "steps": 40},
+    ],
+    "gamma_select": 1.2,
+    "gamma_halt": 50.0,
+    "gamma_every": 5,
+    "thermo_every": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return copper_potential().save(tmp_path_factory.mktemp("potential") / "copper")
+
+
+@pytest.fixture
+def potential(aiida_profile: Any, saved: list[Path]) -> PotentialData:
+    files = {path.name: path for path in saved}
+    return PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+
+
+@pytest.fixture
+def builder(lammps_code: Any, potential: PotentialData) -> Any:
+    builder = LammpsCalculation.get_builder()
+    builder.code = lammps_code
+    atoms = copper(0.05, np.random.default_rng(2))
+    atoms.rotate(20, (1, 1, 3), rotate_cell=True)
+    builder.structure = DatasetData(Dataset.from_atoms([atoms]))
+    builder.potential = potential
+    builder.settings = Dict(SETTINGS)
+    builder.seed = Int(7)
+    return builder
+
+
+def test_md_gives_frames_trace_and_results(builder: Any, saved: list[Path]) -> None:
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, (node.exit_message, node.get_scheduler_stderr())
+    results = outputs["results"].get_dict()
+    assert (results["outcome"], results["steps_done"], results["survival"]) == ("finished", 80, 1.0)
+
+    frames = outputs["frames"].get_dataset()
+    potential = ACEPotential.load(saved[1])
+    for atoms, gamma_max in zip(frames.iter_atoms(), frames.columns["gamma_max"], strict=True):
+        grades = potential.evaluate(atoms, gamma=True).gamma
+        assert grades is not None
+        assert grades.max() == pytest.approx(gamma_max, rel=1e-6)
+    trace = outputs["trace"]
+    np.testing.assert_array_equal(trace.get_array("step"), np.arange(0, 81, 5))
+    start = builder.structure.get_dataset().atoms(0)
+    energy = potential.evaluate(start).energy
+    assert trace.get_array("potential_energy")[0] == pytest.approx(energy, abs=1e-8)
+
+    names = node.outputs.retrieved.base.repository.list_object_names()
+    assert not [name for name in names if name.endswith((".dump", ".asi", ".yaml"))]
+    script = node.base.repository.get_object_content("_aiidasubmit.sh")
+    assert "set -e" in script and "OMP_NUM_THREADS=1" in script
+
+
+def test_same_seed_gives_the_same_trace(builder: Any) -> None:
+    builder.settings = Dict({**SETTINGS, "segments": SETTINGS["segments"][:1]})
+    energies = []
+    for seed in (7, 7, 8):
+        builder.seed = Int(seed)
+        outputs, _ = run_get_node(builder)
+        energies.append(outputs["trace"].get_array("potential_energy"))
+    np.testing.assert_array_equal(energies[0], energies[1])
+    assert not np.allclose(energies[0], energies[2])
+
+
+def test_halt_by_gamma_is_success(builder: Any) -> None:
+    hot = {"ensemble": "nvt", "temperature_K": [4000, 4000], "steps": 2000}
+    builder.settings = Dict({**SETTINGS, "segments": [hot, hot], "gamma_halt": 3.0})
+    outputs, node = run_get_node(builder)
+    results = outputs["results"].get_dict()
+    assert node.is_finished_ok and results["halted"]
+    assert 0 < results["halt_step"] == results["steps_done"] < 2000
+    assert results["gamma_max"] > 3.0
+    assert "above gamma_halt 3" in results["halt_reason"]
+    assert outputs["frames"].get_dataset().columns["step"][-1] == results["halt_step"]
+
+
+def test_lost_atoms_still_give_what_was_seen(builder: Any) -> None:
+    builder.settings = Dict({**SETTINGS, "timestep_fs": 40.0, "gamma_halt": 1e9})
+    outputs, node = run_get_node(builder)
+    assert node.exit_status == LammpsCalculation.exit_codes.ERROR_LOST_ATOMS.status
+    assert "Lost atoms" in node.exit_message
+    assert {"frames", "trace", "results"} <= set(outputs)
+
+
+def test_time_limit_of_the_job_is_given_to_lammps(builder: Any) -> None:
+    forever = {"ensemble": "nvt", "temperature_K": [300, 300], "steps": 10**8}
+    builder.settings = Dict({**SETTINGS, "segments": [forever], "gamma_halt": 1e9})
+    builder.metadata.options.max_wallclock_seconds = 2
+    outputs, node = run_get_node(builder)
+    assert node.exit_status == LammpsCalculation.exit_codes.ERROR_OUT_OF_WALLTIME.status
+    assert 0 < outputs["results"]["survival"] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {**SETTINGS, "gama_halt": 1}}, "did you mean 'gamma_halt'"),
+        (
+            {"structure": [bulk("Si", cubic=True)]},
+            "potential knows Cu but the structure contains Si",
+        ),
+        ({"structure": [copper(0.0, np.random.default_rng(1))] * 2}, "1 structure, not 2"),
+        ({"files": (".yaml",)}, "needs a .asi file in the potential, which has copper.yaml"),
+    ],
+)
+def test_inputs_that_are_refused(
+    builder: Any, saved: list[Path], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        if "settings" in change:
+            builder.settings = Dict(change["settings"])
+        if "structure" in change:
+            builder.structure = DatasetData(Dataset.from_atoms(change["structure"]))
+        if "files" in change:
+            files = {p.name: p for p in saved if p.suffix in change["files"]}
+            builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {})
+        run_get_node(builder)
+
+
+def test_files_of_the_potential_get_the_names_the_deck_uses(potential: PotentialData) -> None:
+    assert potential_files(potential) == dict(
+        zip(deck.POTENTIAL_FILES, ("copper.yaml", "copper.asi"), strict=True)
+    )

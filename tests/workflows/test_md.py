@@ -1,0 +1,109 @@
+"""`autopipe.md` with real LAMMPS and a small ACE potential."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida.engine import run_get_node
+from aiida.orm import CalcJobNode, Dict, Int, List
+
+from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.workflows.md import MdWorkChain
+from tests.reference.copper import copper, copper_potential
+
+SETTINGS = {
+    "interface": "library",
+    "timestep_fs": 2.0,
+    "gamma_select": 1.2,
+    "gamma_halt": 3.0,
+    "gamma_every": 5,
+    "thermo_every": 5,
+    "max_frames": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of a copper potential that knows moderate displacements only."""
+    return copper_potential().save(tmp_path_factory.mktemp("potential") / "copper")
+
+
+@pytest.fixture
+def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
+    """Run `MdWorkChain` under conditions (temperatures, K)."""
+    potential = PotentialData.from_files(
+        {path.name: path for path in saved}, "ace", ["Cu"], 4.0, {"Cu": 0.0}
+    )
+
+    def run(temperatures: list[float], starts: list[Any] | None = None, **changes: Any) -> Any:
+        structures = starts or [copper(0.03, np.random.default_rng(2))]
+        names = [f"start {i}" for i in range(len(structures))]
+        dataset = Dataset.from_atoms(structures, columns={"start": names})
+        conditions = [
+            {
+                "start": i % len(structures),
+                "ensemble": "nvt",
+                "temperature_K": [t, t],
+                "pressure_GPa": 0.0,
+                "steps": 200,
+            }
+            for i, t in enumerate(temperatures)
+        ]
+        return run_get_node(
+            MdWorkChain,
+            potential=potential,
+            starts=DatasetData(dataset),
+            conditions=List(conditions),
+            settings=Dict({**SETTINGS, **changes}),
+            code=lammps_code,
+            seed=Int(7),
+            max_concurrent=Int(2),
+        )
+
+    return run
+
+
+def test_cold_survives_and_hot_is_halted(run_md: Any) -> None:
+    """Heat drives the simulation out of the known: it is halted, and its frames are candidates."""
+    outputs, node = run_md([50.0, 3000.0, 50.0])
+    assert node.is_finished_ok
+    summary = outputs["summary"].get_dict()
+    cold, hot, again = summary["simulations"]
+    assert (cold["survival"], cold["halted"]) == (1.0, False)
+    assert hot["halted"]
+    assert 0 < hot["survival"] < 1
+    assert hot["gamma_max"] > SETTINGS["gamma_halt"]
+    assert hot["start_name"] == "start 0"
+    assert summary["survival"] == pytest.approx((2.0 + hot["survival"]) / 3)
+    # Two simulations under the same conditions have their own seeds.
+    assert cold["gamma_max"] != again["gamma_max"]
+    candidates = outputs["candidates"].get_dataset()
+    assert summary["new_candidates"] == len(candidates) > 0
+    assert (candidates.columns["gamma_max"] > SETTINGS["gamma_select"]).all()
+    assert set(candidates.columns["origin"]) == {"md"}
+    assert candidates.energy is None
+
+
+def test_nothing_new_gives_no_candidates(run_md: Any) -> None:
+    """A potential that knows what it sees leaves nothing to label."""
+    outputs, node = run_md([10.0], gamma_select=2.9)
+    assert node.is_finished_ok
+    assert "candidates" not in outputs
+    assert outputs["summary"]["new_candidates"] == 0
+
+
+def test_no_conditions(run_md: Any) -> None:
+    """Without conditions there is nothing to run."""
+    _, node = run_md([])
+    assert node.exit_status == MdWorkChain.exit_codes.ERROR_NO_CONDITIONS.status
+
+
+def test_all_failed_tells_why(run_md: Any) -> None:
+    """Absurd steps: every simulation blows up, and the work chain says so in LAMMPS's words."""
+    _, node = run_md([1e7], gamma_halt=1e300, timestep_fs=1e4)
+    assert node.exit_status == MdWorkChain.exit_codes.ERROR_ALL_FAILED.status
+    (job,) = (c for c in node.called if isinstance(c, CalcJobNode))
+    assert f"[{job.exit_status}]" in node.exit_message
