@@ -155,20 +155,21 @@ def collect_labels(
 def merge(**datasets: DatasetData) -> DatasetData:
     """All structures of several datasets, in the order of their names.
 
-    Isolated atoms do not become structures of the result: their energies become its reference
-    energies, which must agree with those the datasets already have.
+    Labelled isolated atoms do not become structures of the result: their energies become its
+    reference energies, which must agree with those the datasets already have.
     """
     merged = Dataset.concatenate([datasets[name].get_dataset() for name in sorted(datasets)])
-    isolated = np.array([is_isolated_atom(atoms) for atoms in merged.iter_atoms()], dtype=bool)
-    if not isolated.any():
-        return DatasetData(merged)
     energies = dict(merged.reference_energies)
-    for index in np.flatnonzero(isolated):
-        energy, symbol = merged.labels(int(index)).energy, merged.atoms(int(index)).symbols[0]
-        if energy is None:
-            raise DataError(f"The isolated {symbol} atom (structure {index}) has no energy.")
-        energies = join_references(energies, {symbol: energy})
-    return DatasetData(merged[~isolated].with_attributes(reference_energies=energies))
+    structures = []
+    for index in range(len(merged)):
+        atoms, energy = merged.atoms(index), merged.labels(index).energy
+        if energy is not None and is_isolated_atom(atoms):
+            energies = join_references(energies, {str(atoms.symbols[0]): energy})
+        else:
+            structures.append(index)
+    if len(structures) == len(merged):
+        return DatasetData(merged)
+    return DatasetData(merged[structures].with_attributes(reference_energies=energies))
 
 
 @calcfunction

@@ -159,7 +159,7 @@ class Dataset:
         stress = None if self.stress is None else np.asarray(self.stress[index])
         return Labels(
             energy=None if is_missing(energy) else energy,
-            forces=None if is_missing(forces, mask) else forces,
+            forces=None if is_missing(forces) else forces,
             stress=None if is_missing(stress) else stress,
             force_mask=mask,
             weight=1.0 if self.weight is None else float(self.weight[index]),

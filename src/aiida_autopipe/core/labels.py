@@ -86,16 +86,12 @@ def check_keys(found: Sequence[Labels], keys: LabelKeys) -> None:
     for name in ("energy", "forces", "stress"):
         key = getattr(keys, name)
         if key is not None and found and all(getattr(labels, name) is None for labels in found):
-            raise InputError(f"No structure has '{key}', the name given for the {name}.")
+            raise InputError(f"The set of structures has no {name} under the key '{key}'.")
 
 
-def is_missing(
-    value: float | NDArray[np.float64] | None, mask: NDArray[np.float64] | None = None
-) -> bool:
-    """True for None and for a label that is NaN altogether, where the mask is not 0."""
-    if value is None:
-        return True
-    return bool(np.all(np.isnan(value if mask is None else np.asarray(value)[mask > 0])))
+def is_missing(value: float | NDArray[np.float64] | None) -> bool:
+    """True for None and for a label that is NaN altogether."""
+    return value is None or bool(np.all(np.isnan(value)))
 
 
 def check_labels(index: int, labels: Labels) -> None:

@@ -52,7 +52,7 @@ class PotentialData(Data):
             raise InputError("A potential needs at least one file.")
         node = cls()
         for name, path in files.items():
-            if Path(name).name != name:
+            if not name or Path(name).name != name:
                 raise InputError(f"'{name}' is not a plain file name for a file of a potential.")
             if not Path(path).is_file():
                 raise InputError(f"Potential file '{path}' does not exist.")

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from ase.build import bulk, fcc111
+from aiida.orm import KpointsData, StructureData
+from ase.build import bulk, fcc111, molecule
 
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.core.validate.kmesh import mesh_from_spacing
+from aiida_autopipe.core.kpoints import mesh_from_spacing
 
 
 def test_simple_cubic_by_hand() -> None:
@@ -27,12 +28,33 @@ def test_spacing_is_not_exceeded() -> None:
     assert np.all(lengths / (np.array(mesh) - 1) > 0.3)
 
 
-def test_one_point_along_vacuum() -> None:
+@pytest.mark.parametrize("spacing", [0.15, 0.2, 0.3, np.pi / 8, np.pi / 8 * (1 - 1e-7)])
+@pytest.mark.parametrize("name", ["Si", "Cu", "Mg", "cubic"])
+def test_same_mesh_as_aiida(name: str, spacing: float) -> None:
+    atoms = bulk("Po", "sc", a=4.0) if name == "cubic" else bulk(name)
+    points = KpointsData()
+    points.set_cell_from_structure(StructureData(ase=atoms))
+    points.set_kpoints_mesh_from_density(spacing)
+    assert (
+        list(mesh_from_spacing(atoms.cell.array, atoms.pbc, spacing))
+        == (points.get_kpoints_mesh()[0])
+    )
+
+
+def test_one_point_where_nothing_repeats() -> None:
     slab = fcc111("Cu", (1, 1, 3), vacuum=1.0)
     assert mesh_from_spacing(slab.cell.array, slab.pbc, 0.3)[2] == 1
+    water = molecule("H2O")
+    assert mesh_from_spacing(water.cell.array, water.pbc, 0.3) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("spacing", [0.0, -0.2, float("nan")])
 def test_unusable_spacing(spacing: float) -> None:
     with pytest.raises(InputError, match="must be positive"):
         mesh_from_spacing(np.eye(3), [True] * 3, spacing)
+
+
+@pytest.mark.parametrize("cell", [np.zeros((3, 3)), np.diag([1.0, 1.0, 0.0]), np.ones((3, 3))])
+def test_periodic_cell_without_volume(cell: np.ndarray) -> None:
+    with pytest.raises(InputError, match="no volume"):
+        mesh_from_spacing(cell, [True] * 3, 0.3)
