@@ -85,7 +85,7 @@ unpack_debian_data() {
 }
 
 if ! command -v pw.x >/dev/null; then
-    if ! { is_root_on_debian && install_debian quantum-espresso quantum-espresso-data; }; then
+    if ! { is_root_on_debian && install_debian quantum-espresso quantum-espresso-data libopenblas0-serial; }; then
         install_qepy || {
             rm -rf .venv-qepy
             echo "install: no pw.x: put one on PATH, or install it as root with 'apt-get install quantum-espresso quantum-espresso-data', and run this again." >&2

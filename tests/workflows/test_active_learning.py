@@ -1,23 +1,22 @@
-"""`autopipe.active_learning`: the whole loop on real codes, and its ways of failing."""
+"""`autopipe.active_learning`: the whole loop on real codes through a daemon that is killed."""
 
+import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiida.engine.utils import instantiate_process
-from aiida.manage import get_manager
-from aiida.orm import CalcJobNode, Dict, WorkChainNode
+from aiida.orm import CalcJobNode, WorkChainNode
 
 from aiida_autopipe.cli.results import write_results
 from aiida_autopipe.config.expand import expand_with_material
 from aiida_autopipe.config.loading import load_input
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
-from aiida_autopipe.workflows.launch import Launch, find_run, prepare, start
-from aiida_autopipe.workflows.progress import snapshot
+from aiida_autopipe.workflows.launch import Launch, find_run, load_run, prepare, start
+from aiida_autopipe.workflows.progress import Progress, failures, snapshot
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon-short.yaml"
 
@@ -34,12 +33,22 @@ def launch(pw_code: Any, python_code: Any, lammps_code: Any, pz_family: Any) -> 
     return make
 
 
-def wait(run: WorkChainNode, until: Any, seconds: float = 900.0) -> None:
+def wait(run: WorkChainNode, until: Callable[[Progress], bool], seconds: float = 900.0) -> None:
     """Wait until something is true of a run, or fail."""
     end = time.monotonic() + seconds
-    while not until(snapshot(run)):
-        assert time.monotonic() < end, f"still {snapshot(run)}"
+    while not until(now := snapshot(run)):
+        assert time.monotonic() < end, f"still {now}"
         time.sleep(1.0)
+
+
+def kill_daemon(client: Any) -> None:
+    """Kill supervisor and workers without warning, as a power cut would do."""
+    workers = [int(pid) for pid in client.get_worker_info()["info"]]
+    for pid in (client.get_daemon_pid(), *workers):
+        os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while client.is_daemon_running and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 @pytest.mark.loop
@@ -47,13 +56,72 @@ def wait(run: WorkChainNode, until: Any, seconds: float = 900.0) -> None:
 def test_loop_survives_a_killed_daemon(
     launch: Any, started_daemon_client: Any, tmp_path: Path
 ) -> None:
-    """The loop runs to a validated potential although its daemon is killed in the middle."""
+    """The loop ends with a validated potential although its daemon was killed in the middle."""
     prepared = launch()
+    assert find_run(prepared.key) is None
     run = start(prepared)
     wait(run, lambda now: now.labels_done >= 3)
-    # The whole group at once: supervisor, broker and workers, as a power cut would do.
-    os.kill(started_daemon_client.get_daemon_pid(), signal.SIGKILL)
-    os.system  # noqa: B018
-    found = find_run(prepared.key)
-    assert found is not None
-    assert found.pk == run.pk
+    kill_daemon(started_daemon_client)
+    started_daemon_client.start_daemon()
+    wait(run, lambda now: now.stage == "done")
+    assert run.is_finished_ok, (run.exit_message, failures(run))
+
+    # The same input finds the same run; so does its name.
+    again = find_run(launch().key)
+    assert again is not None
+    assert again.pk == run.pk
+    assert load_run("short").pk == run.pk
+
+    history = run.outputs.history.get_dict()
+    counts = history["labels"]
+    budget = prepared.builder.config["budget"]["labels"]
+    validation = run.base.links.get_outgoing(link_label_filter="CALL").all_nodes()
+    loop_jobs = [
+        job
+        for step in validation
+        if step.process_label == "LabelWorkChain"
+        for job in step.called_descendants
+        if isinstance(job, CalcJobNode)
+    ]
+    assert counts["calculations"] == len(loop_jobs) <= budget
+    assert counts["requested"] == counts["ok"] + counts["rejected"]
+    assert len(history["generations"]) == 2
+    assert history["stop_reason"]
+    dataset = run.outputs.dataset
+    assert dataset.labelled
+    # The isolated atom became the reference energy.
+    assert counts["ok"] == dataset.n_structures + 1
+    assert set(dataset.get_dataset().reference_energies) == {"Si"}
+
+    written = write_results(run, tmp_path)
+    summary = json.loads(written["summary"].read_text())
+    assert summary["generations"] == 3
+    assert summary["labels"]["ok"] == counts["ok"]
+    assert {row["name"] for row in summary["validation"]} == {
+        "lattice_constant",
+        "bulk_modulus",
+        "C11",
+        "C12",
+        "C44",
+    }
+    assert all(row["checked"] for row in summary["validation"])
+    for name in summary["files"].values():
+        assert (tmp_path / name).stat().st_size > 0
+    page = written["report"].read_text()
+    assert run.uuid in page
+    shares = summary["time_seconds"]
+    assert set(shares) == {"pw.x", "training", "MD", "AiiDA"}
+    assert shares["pw.x"] > 0
+
+
+def test_unknown_run_is_named(aiida_profile: Any) -> None:
+    """A run that does not exist is an error with what there is."""
+    with pytest.raises(InputError, match="There is no run 'nonsense'"):
+        load_run("nonsense")
+
+
+@pytest.mark.parametrize("oracle", ["autopipe.pwx"])
+def test_unknown_oracle_stops_before_anything_runs(launch: Any, oracle: str) -> None:
+    """A process that does not exist is named before anything is submitted."""
+    with pytest.raises(InputError, match="AiiDA knows no process"):
+        launch(label={"oracle": oracle})

@@ -122,5 +122,5 @@ def test_unknown_setting_is_named(run_labels: Any, rattled: list[Atoms], method:
     """A typo in the method is refused by the input port."""
     from aiida.orm import Dict
 
-    with pytest.raises(ValueError, match="Unknown pw.x setting 'cutof'"):
+    with pytest.raises(ValueError, match=r"Unknown pw\.x setting 'cutof'"):
         run_labels(rattled[:1], settings=Dict({**method.get_dict(), "cutof": 1}))

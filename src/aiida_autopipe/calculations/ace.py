@@ -72,19 +72,33 @@ class AceCalculation(CalcJob):
         spec.output("parity", valid_type=ArrayData, help="reference and predicted values")
         spec.exit_code(201, "ERROR_INPUT_REFUSED", "The fit refused its input: {message}")
         spec.exit_code(301, "ERROR_FIT_FAILED", "The fit failed: {message}")
-        spec.exit_code(302, "ERROR_OUTPUT_MISSING", "The fit ended without writing {missing}.")
-        spec.exit_code(303, "ERROR_OUTPUT_UNREADABLE", "The file {filename} is unusable: {message}")
+        spec.exit_code(
+            302,
+            "ERROR_OUTPUT_MISSING",
+            "The fit ended without writing {missing}.",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            303,
+            "ERROR_OUTPUT_UNREADABLE",
+            "The file {filename} is unusable: {message}",
+            invalidates_cache=True,
+        )
         spec.exit_code(304, "ERROR_METRICS_NOT_FINITE", "The fit has the error {name} = {value}.")
         spec.exit_code(
             305,
             "ERROR_INTERPRETER",
             "The interpreter of the code cannot import aiida_autopipe: {message}",
+            invalidates_cache=True,
         )
-        spec.exit_code(306, "ERROR_FIT_CRASHED", "The fit crashed: {message}")
+        spec.exit_code(
+            306, "ERROR_FIT_CRASHED", "The fit crashed: {message}", invalidates_cache=True
+        )
         spec.exit_code(
             401,
             "ERROR_INTERRUPTED",
             "The fit was interrupted: it left neither a result nor an error message.",
+            invalidates_cache=True,
         )
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:

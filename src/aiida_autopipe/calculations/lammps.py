@@ -109,13 +109,20 @@ def _define_exit_codes(spec: CalcJobProcessSpec) -> None:
         301,
         "ERROR_OUTPUT_MISSING",
         message="LAMMPS did not start or left no output: {filename} is missing. {stderr}",
+        invalidates_cache=True,
     )
     spec.exit_code(
         302,
         "ERROR_INTERRUPTED",
         message="The run was interrupted after step {step} of {steps}. {stderr}",
+        invalidates_cache=True,
     )
-    spec.exit_code(303, "ERROR_LAMMPS", message="LAMMPS stopped at step {step}: {message}")
+    spec.exit_code(
+        303,
+        "ERROR_LAMMPS",
+        message="LAMMPS stopped at step {step}: {message}",
+        invalidates_cache=True,
+    )
     spec.exit_code(
         304,
         "ERROR_LOST_ATOMS",
@@ -127,12 +134,16 @@ def _define_exit_codes(spec: CalcJobProcessSpec) -> None:
         message="Temperature, pressure or positions became NaN after step {step} of {steps}.",
     )
     spec.exit_code(
-        306, "ERROR_OUTPUT_UNREADABLE", message="The output of LAMMPS cannot be read: {message}"
+        306,
+        "ERROR_OUTPUT_UNREADABLE",
+        message="The output of LAMMPS cannot be read: {message}",
+        invalidates_cache=True,
     )
     spec.exit_code(
         400,
         "ERROR_OUT_OF_WALLTIME",
         message="The job's time limit ended the run after step {step} of {steps}.",
+        invalidates_cache=True,
     )
 
 

@@ -131,7 +131,7 @@ class Train(Section):
     force_weight: Annotated[float, Field(ge=0)]
     """Weight of force components."""
     stress_weight: Annotated[float, Field(ge=0)] | None
-    """Weight of the virial per atom; null takes a third of the energy weight, 0 leaves it out."""
+    """Weight of the virial per atom; null takes 0.05 of the energy weight, 0 leaves it out."""
     regularisation: Positive | None
     """Ridge parameter of the fit; null chooses it by cross validation."""
     smoothness: Annotated[float, Field(ge=0, le=10)] | None

@@ -241,16 +241,17 @@ def _calculations(node: WorkChainNode) -> list[CalcJobNode]:
 
 
 def failure_reason(node: ProcessNode) -> str:
-    """One sentence on why a label failed: the last calculation's own words, or the work chain's."""
+    """One sentence on why a process failed: its last calculation's own words, or its own."""
     if node.is_excepted:
         return f"the process excepted: {node.exception}"
     if node.is_killed:
         return "the process was killed"
-    calculations = _calculations(node)
+    calculations = _calculations(node) if isinstance(node, WorkChainNode) else []
     last = calculations[-1] if calculations else None
     if last is not None and not last.is_finished_ok:
+        attempts = f" (attempt {len(calculations)})" if node.process_label == "PwWorkChain" else ""
         if last.is_excepted or last.is_killed:
-            return f"the pw.x job {last.process_state.value}"
+            return f"{last.process_label} was {last.process_state.value}{attempts}"
         words = " ".join(str(last.exit_message or "no message").split())
-        return f"pw.x failed with [{last.exit_status}] {words} (attempt {len(calculations)})"
+        return f"{last.process_label} failed with [{last.exit_status}] {words}{attempts}"
     return f"[{node.exit_status}] {' '.join(str(node.exit_message).split())}"

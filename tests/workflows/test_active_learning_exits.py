@@ -1,0 +1,157 @@
+"""Every exit code of `autopipe.active_learning`, step by step, without running the steps before."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiida.common.links import LinkType
+from aiida.engine.utils import instantiate_process
+from aiida.manage import get_manager
+from aiida.orm import Data, Dict, WorkChainNode
+from ase import Atoms
+from ase.build import bulk
+
+from aiida_autopipe.config.expand import expand_with_material
+from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
+from aiida_autopipe.workflows.launch import prepare
+from tests.reference.copper import copper_potential
+
+CODES = ActiveLearningWorkChain.exit_codes
+
+
+@pytest.fixture
+def process(pw_code: Any, python_code: Any, lammps_code: Any, pz_family: Any) -> Any:
+    """The work chain, set up but not started."""
+    user = {"material": "Si", "goal": "elastic", "protocol": "fast"}
+    config, material = expand_with_material(user, Path(), "steps")
+    builder = prepare(config, material).builder
+    work_chain = instantiate_process(get_manager().get_runner(), builder)
+    work_chain.setup()
+    return work_chain
+
+
+def ended(status: int = 401, message: str = "it broke", **outputs: Data) -> WorkChainNode:
+    """A work chain that ended with an exit status and outputs."""
+    node = WorkChainNode()
+    node.store()
+    node.set_process_state("finished")
+    node.set_exit_status(status)
+    node.set_exit_message(message)
+    for name, output in outputs.items():
+        output.store().base.links.add_incoming(node, LinkType.RETURN, name)
+    return node
+
+
+def labelled(structures: list[Atoms], fingerprint: str = "a") -> DatasetData:
+    """Structures with made-up labels of one method."""
+    for atoms in structures:
+        atoms.info["energy"] = -1.0 * len(atoms)
+        atoms.arrays["forces"] = np.zeros((len(atoms), 3))
+    attributes = {"method": {"fingerprint": fingerprint}}
+    return DatasetData(Dataset.from_atoms(structures, attributes=attributes)).store()
+
+
+def summary(**changes: int) -> Dict:
+    """The summary of a label work chain."""
+    return Dict({"requested": 1, "ok": 0, "rejected": 1, "calculations": 1, **changes})
+
+
+def test_references_missing(process: Any) -> None:
+    """Crystals without their isolated atoms cannot be fitted."""
+    process.ctx.datasets = [labelled([bulk("Si")])]
+    code = process.inspect_references()
+    assert code.status == CODES.ERROR_REFERENCES.status
+    assert "Si" in code.message
+
+
+def test_only_references(process: Any) -> None:
+    """Isolated atoms alone are nothing to learn from."""
+    process.ctx.datasets = [labelled([Atoms("Si")])]
+    assert process.inspect_references().status == CODES.ERROR_NO_LABELS.status
+
+
+def test_generate_fails(process: Any) -> None:
+    """A recipe that makes nothing is told in the generator's words."""
+    process.ctx.config["generate"]["max_atoms"] = 1
+    code = process.run_initial_labels()
+    assert code.status == CODES.ERROR_GENERATE.status
+    assert "max_atoms" in code.message
+
+
+def test_nothing_labelled(process: Any) -> None:
+    """When all first labels fail the run ends, and the calculations are counted."""
+    process.ctx.labels = ended(message="no pw.x", summary=summary())
+    code = process.inspect_labels()
+    assert code.status == CODES.ERROR_NO_LABELS.status
+    assert "no pw.x" in code.message
+    assert process.ctx.counts["calculations"] == 1
+
+
+def test_a_later_failure_of_all_labels_goes_on(process: Any) -> None:
+    """A generation whose labels all fail is no reason to stop."""
+    process.ctx.datasets = [labelled([bulk("Si")])]
+    rejected = DatasetData(Dataset.from_atoms([bulk("Si")]))
+    process.ctx.labels = ended(summary=summary(), rejected=rejected)
+    assert process.inspect_labels() is None
+    assert len(process.ctx.rejected) == 1
+
+
+def test_merge_refuses_two_methods(process: Any) -> None:
+    """Labels of different methods are never mixed."""
+    process.ctx.datasets = [labelled([bulk("Si")], "a"), labelled([bulk("Si")], "b")]
+    code = process.run_training()
+    assert code.status == CODES.ERROR_MERGE.status
+    assert "different methods" in code.message
+
+
+def test_training_fails(process: Any) -> None:
+    """Without a potential the loop ends."""
+    process.ctx.training = ended(message="The fit failed: too few")
+    code = process.inspect_training()
+    assert code.status == CODES.ERROR_TRAINING.status
+    assert "too few" in code.message
+
+
+def test_all_simulations_fail(process: Any) -> None:
+    """Failed simulations without a single frame end the loop."""
+    process.ctx.md = ended(message="no LAMMPS")
+    code = process.inspect_md()
+    assert code.status == CODES.ERROR_MD.status
+    assert "no LAMMPS" in code.message
+
+
+def test_selection_fails(process: Any, tmp_path: Path) -> None:
+    """A selection that cannot be made is told in its words."""
+    files = {path.name: path for path in copper_potential().save(tmp_path / "copper")}
+    potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    pool = Dataset.from_atoms([bulk("Si")]).with_columns(gamma_max=[3.0])
+    process.ctx.md = ended(0, "", candidates=DatasetData(pool))
+    process.ctx.training = ended(0, "", potential=potential)
+    process.ctx.dataset = labelled([bulk("Si")])
+    assert process.inspect_md().status == CODES.ERROR_SELECT.status
+
+
+def test_unvalidated_potential_is_kept(process: Any, tmp_path: Path) -> None:
+    """When the validation fails the outputs are there, but the run is no success."""
+    files = {path.name: path for path in copper_potential().save(tmp_path / "copper")}
+    potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    process.ctx.training = ended(0, "", potential=potential, metrics=Dict({"metrics": {}}))
+    process.ctx.validation = ended(message="no equation of state")
+    process.ctx.dataset = labelled([bulk("Si")])
+    process.inspect_validation()
+    code = process.results()
+    assert code.status == CODES.ERROR_VALIDATION.status
+    assert "no equation of state" in code.message
+    assert {"potential", "dataset", "metrics", "history"} <= set(process.outputs)
+
+
+def test_exit_codes_are_all_covered() -> None:
+    """A new exit code needs a test here."""
+    text = Path(__file__).read_text()
+    own = [name for name in CODES if name.startswith("ERROR_") and 300 <= CODES[name].status < 500]
+    missing = [name for name in own if name not in text]
+    assert not missing
