@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BaseModel
 
 PREFIX = "autopipe."
 PROCESS_GROUPS = ("aiida.calculations", "aiida.workflows")
+PROTOCOLS = ("fast", "balanced", "stringent")
 
 
 def write(folder: Path) -> None:
@@ -104,54 +104,32 @@ def exit_codes(spec: Any) -> Iterator[str]:
 
 
 def configuration() -> Iterator[str]:
-    """Yield one section for each block of the input file."""
-    from aiida_autopipe.config.models import Config
+    """Yield one table for each block of the input file, with the defaults of every protocol."""
+    from aiida_autopipe.config.loading import dump_value
+    from aiida_autopipe.config.template import Key, iter_keys
 
-    yield from model_section(Config, "the top level", seen=set())
-
-
-def model_section(model: type[BaseModel], title: str, seen: set[type[BaseModel]]) -> Iterator[str]:
-    """Yield the table of one model, then those of the models inside it."""
-    seen.add(model)
-    yield f"## {title}\n"
-    yield first_sentence(model) + "\n"
-    yield "| key | type | meaning |"
-    yield "| --- | --- | --- |"
-    inner: list[tuple[str, type[BaseModel]]] = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        nested = inspect.isclass(kind) and issubclass(kind, BaseModel)
-        if nested and kind not in seen:
-            inner.append((field.alias or name, kind))
-        key = field.alias or name
-        shown = "block" if nested else f"`{type_name(kind)}`"
-        yield f"| `{key}` | {cell(shown)} | {cell(field.description or '')} |"
-    yield ""
-    for name, kind in inner:
-        yield from model_section(kind, f"`{name}`", seen)
-
-
-def type_name(kind: Any) -> str:
-    """Return a type as a user would write it."""
-    if inspect.isclass(kind) and not getattr(kind, "__args__", ()):
-        return kind.__name__
-    text = str(kind).replace("typing.", "").replace("NoneType", "null")
-    # Constraints are told in words where they matter; their representation is not for readers.
-    return text if "Annotated" not in text else plain(kind)
-
-
-def plain(kind: Any) -> str:
-    """Return an annotated type without its constraints."""
-    if hasattr(kind, "__metadata__"):
-        return type_name(kind.__origin__)
-    arguments = getattr(kind, "__args__", ())
-    if not arguments:
-        return type_name(kind)
-    inside = [type_name(argument).replace("NoneType", "null") for argument in arguments]
-    origin = getattr(kind, "__origin__", None)
-    if origin is None or not inspect.isclass(origin):
-        return " | ".join(inside)
-    return f"{origin.__name__}[{', '.join(inside)}]"
+    defaults = {name: {key.path: key.default for key in iter_keys(name)} for name in PROTOCOLS}
+    titles: dict[tuple[str, ...], str] = {(): "A complete run; every key has a value."}
+    blocks: dict[tuple[str, ...], list[Key]] = {(): []}
+    for key in iter_keys():
+        if key.is_section:
+            titles[key.path] = key.description
+            blocks[key.path] = []
+        else:
+            blocks[key.path[:-1]].append(key)
+    for path, keys in blocks.items():
+        dotted = ".".join(path)
+        yield f"## `{dotted}`\n" if path else "## the top level\n"
+        yield titles[path] + "\n"
+        if not keys:
+            continue
+        yield "| key | meaning | " + " | ".join(f"`{name}`" for name in PROTOCOLS) + " |"
+        yield "| --- " * (2 + len(PROTOCOLS)) + "|"
+        for key in keys:
+            choices = f" One of: {', '.join(key.choices)}." if key.choices else ""
+            values = " | ".join(f"`{dump_value(defaults[name][key.path])}`" for name in PROTOCOLS)
+            yield f"| `{key.path[-1]}` | {cell(key.description + choices)} | {values} |"
+        yield ""
 
 
 def commands() -> Iterator[str]:

@@ -13,6 +13,11 @@ fail() {
     exit 1
 }
 
+# pip splits the paths of constraint files at blanks, and wrapper scripts quote this path.
+case $root in
+    *[!A-Za-z0-9/._+,@=~-]*) fail "the path of the checkout, $root, has a blank or another special character in it: move the checkout to a path of letters, digits and any of . _ + , @ = ~ -." ;;
+esac
+
 suits() {
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }

@@ -13,6 +13,11 @@ say() {
     echo "install: $*"
 }
 
+# install.sh refuses such a path in general; this script may be called alone.
+case $root in
+    *\'*) echo "install: the path of the checkout, $root, has a quote in it: move the checkout." >&2; exit 1 ;;
+esac
+
 has_pseudos() {
     for folder in "${ESPRESSO_PSEUDO:-$data}" "$data" /usr/share/espresso/pseudo; do
         if [ -f "$folder/Si.pz-vbc.UPF" ]; then
@@ -93,6 +98,11 @@ if ! command -v pw.x >/dev/null; then
         }
     fi
 fi
+# Debian's BLAS without optimisation makes pw.x several times slower.
+blas=$(ldd "$(command -v pw.x)" 2>/dev/null | awk '$1 == "libblas.so.3" { print $3 }')
+case $(readlink -f "${blas:-/}") in
+    */blas/libblas.so*) say "pw.x uses Debian's slow reference BLAS; 'apt-get install libopenblas0-serial' as root makes it faster" ;;
+esac
 if ! has_pseudos; then
     if ! { is_root_on_debian && install_debian quantum-espresso-data; } && ! unpack_debian_data; then
         # `mlip-auto setup` tries the SSSP family next, and says what to type when that fails too.

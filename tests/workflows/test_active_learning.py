@@ -118,10 +118,3 @@ def test_unknown_run_is_named(aiida_profile: Any) -> None:
     """A run that does not exist is an error with what there is."""
     with pytest.raises(InputError, match="There is no run 'nonsense'"):
         load_run("nonsense")
-
-
-@pytest.mark.parametrize("oracle", ["autopipe.pwx"])
-def test_unknown_oracle_stops_before_anything_runs(launch: Any, oracle: str) -> None:
-    """A process that does not exist is named before anything is submitted."""
-    with pytest.raises(InputError, match="AiiDA knows no process"):
-        launch(label={"oracle": oracle})

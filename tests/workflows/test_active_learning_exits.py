@@ -8,7 +8,7 @@ import pytest
 from aiida.common.links import LinkType
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
-from aiida.orm import Data, Dict, WorkChainNode
+from aiida.orm import CalcJobNode, Data, Dict, WorkChainNode
 from ase import Atoms
 from ase.build import bulk
 
@@ -83,12 +83,27 @@ def test_generate_fails(process: Any) -> None:
 
 
 def test_nothing_labelled(process: Any) -> None:
-    """When all first labels fail the run ends, and the calculations are counted."""
+    """When all first labels fail the run ends."""
     process.ctx.labels = ended(message="no pw.x", summary=summary())
     code = process.inspect_labels()
     assert code.status == CODES.ERROR_NO_LABELS.status
     assert "no pw.x" in code.message
+
+
+def test_calculations_of_a_killed_step_are_paid_for(process: Any) -> None:
+    """A label step that was killed has no summary; its calculations count all the same."""
+    step, job = WorkChainNode(), CalcJobNode(computer=process.inputs.codes.label.computer)
+    step.set_process_label("LabelWorkChain")
+    step.base.links.add_incoming(process.node, LinkType.CALL_WORK, "step")
+    job.base.links.add_incoming(step, LinkType.CALL_CALC, "job")
+    for node in (step, job):
+        node.store()
+    step.set_process_state("killed")
+    budget = process.budget_left
+    process.ctx.labels = step
+    assert process.inspect_labels().status == CODES.ERROR_NO_LABELS.status
     assert process.ctx.counts["calculations"] == 1
+    assert process.budget_left == budget - 1
 
 
 def test_a_later_failure_of_all_labels_goes_on(process: Any) -> None:

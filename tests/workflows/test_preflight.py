@@ -28,10 +28,11 @@ def test_all_there(codes: None, pz_family: Any) -> None:
 
 
 def test_all_problems_at_once(codes: None, pz_family: Any) -> None:
-    label = {"code": "nopw@localhost", "oracle": "autopipe.pww", "pseudopotentials": "SSSP/9"}
-    problems = preflight(*expanded(label=label, md={"code": "lammps@cluster"}))
+    label = {"code": "nopw@localhost", "pseudopotentials": "SSSP/9"}
+    train = {"trainer": "autopipe.acee"}
+    problems = preflight(*expanded(label=label, train=train, md={"code": "lammps@cluster"}))
     assert [problem.split(":")[0] for problem in problems] == [
-        "label.oracle",
+        "train.trainer",
         "label.code",
         "md.code",
         "label.pseudopotentials",
@@ -39,6 +40,17 @@ def test_all_problems_at_once(codes: None, pz_family: Any) -> None:
     assert "no pw.x" in problems[1] and "mlip-auto setup" in problems[1]
     assert "neither a folder nor an installed family" in problems[3]
     assert "autopipe/debian/PZ" in problems[3]
+
+
+def test_trainer_without_the_ports_of_one(codes: None, pz_family: Any) -> None:
+    (problem,) = preflight(*expanded(train={"trainer": "autopipe.lammps"}))
+    assert "is no trainer" in problem and "train" in problem
+
+
+def test_mpi_for_a_serial_code(codes: None, pz_family: Any) -> None:
+    resources = {"label": {"num_mpiprocs_per_machine": 2}}
+    (problem,) = preflight(*expanded(resources=resources))
+    assert problem.startswith("resources.label: 2 MPI processes")
 
 
 def test_executable_that_has_gone(

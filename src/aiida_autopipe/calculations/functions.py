@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 from aiida.engine import ExitCode, calcfunction
 from aiida.orm import ArrayData, Dict, Int, List, StructureData
+from ase import Atoms
 
 from aiida_autopipe.core.ace.calculator import ACECalculator
 from aiida_autopipe.core.columns import join_references
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.distances import overlaps
-from aiida_autopipe.core.errors import AutopipeError, DataError, InputError
+from aiida_autopipe.core.errors import AutopipeError, DataError, EngineError, InputError
 from aiida_autopipe.core.generate.atoms import isolated_atoms
 from aiida_autopipe.core.generate.recipe import generate_pool
 from aiida_autopipe.core.select.fps import farthest_point
@@ -77,12 +78,14 @@ def generate(crystal: DatasetData, settings: Dict, seed: Int) -> DatasetData:
 
 
 @calcfunction
+@stated
 def take(dataset: DatasetData, indices: List) -> DatasetData:
     """The chosen structures of a dataset, in the chosen order."""
     return DatasetData(dataset.get_dataset()[np.array(indices.get_list(), dtype=int)])
 
 
 @calcfunction
+@stated
 def extract_structure(dataset: DatasetData, index: Int) -> StructureData:
     """One structure of a dataset as pw.x gets it (an isolated atom in a box)."""
     return StructureData(ase=in_box(_bare(dataset.get_dataset(), index.value)))
@@ -99,48 +102,43 @@ def _bare(dataset: Dataset, index: int) -> Any:
 @stated
 def collect_labels(
     dataset: DatasetData, settings: Dict, outcome: Dict, **results: Any
-) -> dict[str, DatasetData]:
+) -> dict[str, Any]:
     """Labelled and rejected structures from the outcome of each label calculation.
+
+    A calculation that succeeded but gave no usable label is rejected like one that failed.
 
     Args:
         dataset: the structures that were to be labelled.
         settings: the method (`PwSettings`).
-        outcome: `ok` (indices), `rejected` (index -> reason), `pseudos` (element -> MD5).
+        outcome: `ok` (indices), `rejected` (index -> reason), `pseudos` (element -> MD5) and
+            `calculations` (how many were run).
         results: `parameters_<index>`, `trajectory_<index>` and, where relaxed, `structure_<index>`.
 
     Returns:
-        `labelled` and `rejected`, each only when it is not empty.
+        `labelled` and `rejected`, each only when it is not empty, and `summary`: structures
+        requested, ok, rejected and not_run, and calculations.
     """
     source = dataset.get_dataset()
-    pw_settings = PwSettings.from_dict(settings.get_dict())
     labelled = []
+    rejected = {int(index): str(reason) for index, reason in outcome["rejected"].items()}
     for index in outcome["ok"]:
-        atoms = _bare(source, index)
-        isolated = is_isolated_atom(atoms)
-        arrays: ArrayData = results[f"trajectory_{index}"]
-        label = label_from_output(
-            results[f"parameters_{index}"].get_dict(),
-            arrays.get_array("forces")[-1],
-            arrays.get_array("stress")[-1],
-            isolated,
-        )
-        if f"structure_{index}" in results:
-            relaxed = results[f"structure_{index}"].get_ase()
-            atoms.set_cell(relaxed.cell)
-            atoms.positions[:] = relaxed.positions
-        atoms.info |= {"energy": label.energy, "source_index": index}
-        atoms.arrays["forces"] = label.forces
-        # The stress of an atom alone in a box is an artefact of the box.
-        atoms.info.pop("stress", None)
-        if not isolated:
-            atoms.info["stress"] = label.stress
-        labelled.append(atoms)
-    outputs = {}
-    how = method(pw_settings, outcome["pseudos"])
+        try:
+            labelled.append(_labelled(_bare(source, index), index, results))
+        except EngineError as error:
+            rejected[index] = str(error)
+    requested = len(labelled) + len(rejected)
+    summary = {
+        "requested": requested,
+        "ok": len(labelled),
+        "rejected": len(rejected),
+        "not_run": len(source) - requested,
+        "calculations": outcome["calculations"],
+    }
+    outputs: dict[str, Any] = {"summary": Dict(summary)}
     if labelled:
+        how = method(PwSettings.from_dict(settings.get_dict()), outcome["pseudos"])
         data = Dataset.from_atoms(labelled, attributes={"method": how})
         outputs["labelled"] = DatasetData(data)
-    rejected = {int(index): reason for index, reason in outcome["rejected"].items()}
     if rejected:
         chosen = source[np.array(sorted(rejected), dtype=int)]
         reasons = [rejected[index] for index in sorted(rejected)]
@@ -148,6 +146,36 @@ def collect_labels(
             chosen.with_columns(reason=reasons, source_index=sorted(rejected))
         )
     return outputs
+
+
+def _labelled(atoms: Atoms, index: int, results: Mapping[str, Any]) -> Atoms:
+    """A structure with the label that its calculation gave; raises EngineError without one."""
+    wanted = ["parameters", "trajectory", *(["structure"] if atoms.info.get("relax") else [])]
+    missing = [name for name in wanted if f"{name}_{index}" not in results]
+    if missing:
+        raise EngineError(f"pw.x ended well but gave no output {', '.join(missing)}.")
+    arrays: ArrayData = results[f"trajectory_{index}"]
+    missing = [name for name in ("forces", "stress") if name not in arrays.get_arraynames()]
+    if missing:
+        raise EngineError(f"pw.x ended well but printed no {', '.join(missing)}.")
+    isolated = is_isolated_atom(atoms)
+    label = label_from_output(
+        results[f"parameters_{index}"].get_dict(),
+        arrays.get_array("forces")[-1],
+        arrays.get_array("stress")[-1],
+        isolated,
+    )
+    if "structure" in wanted:
+        relaxed = results[f"structure_{index}"].get_ase()
+        atoms.set_cell(relaxed.cell)
+        atoms.positions[:] = relaxed.positions
+    atoms.info |= {"energy": label.energy, "source_index": index}
+    atoms.arrays["forces"] = label.forces
+    # The stress of an atom alone in a box is an artefact of the box.
+    atoms.info.pop("stress", None)
+    if not isolated:
+        atoms.info["stress"] = label.stress
+    return atoms
 
 
 @calcfunction
@@ -228,11 +256,11 @@ def select(
         "selected": n,
     }
     outputs: dict[str, Any] = {"summary": Dict(summary)}
+    if n and not len(labelled):
+        raise InputError("There are no known structures for the candidates to differ from.")
     if n:
         features = np.array([ace.descriptors(candidates.atoms(i)).mean(axis=0) for i in sane])
         reference = np.array([ace.descriptors(a).mean(axis=0) for a in labelled.iter_atoms()])
-        if not len(labelled):
-            raise InputError("There are no known structures for the candidates to differ from.")
         scale = reference.std(axis=0)
         scale[scale < 1e-12] = 1.0
         chosen = farthest_point(features / scale, n, already=reference / scale)
@@ -243,15 +271,17 @@ def select(
 
 @calcfunction
 @stated
-def collect_candidates(settings: Dict, **frames: DatasetData) -> dict[str, DatasetData]:
+def collect_candidates(settings: Dict, simulations: List, **frames: DatasetData) -> dict[str, Any]:
     """Frames above the selection threshold, from all simulations of a generation.
 
     Args:
-        settings: `gamma_select`.
+        settings: `gamma_select`, and the `generation` the frames belong to.
+        simulations: what became of each simulation, with its `survival`.
         frames: frames of each simulation, with the column `gamma_max`.
 
     Returns:
-        `candidates`, only when there are any.
+        `candidates`, only when there are any, and `summary`: the simulations, their mean survival
+        and the number of new candidates.
     """
     order = sorted(frames, key=lambda name: int(name.rsplit("_", 1)[1]))
     pools = []
@@ -261,8 +291,18 @@ def collect_candidates(settings: Dict, **frames: DatasetData) -> dict[str, Datas
             raise DataError(f"The frames '{name}' have no column gamma_max to choose by.")
         chosen = data[data.columns["gamma_max"] > float(settings["gamma_select"])]
         if len(chosen):
-            pools.append(chosen.with_columns(origin=["md"] * len(chosen)))
-    return {"candidates": DatasetData(Dataset.concatenate(pools))} if pools else {}
+            generation = np.full(len(chosen), int(settings["generation"]))
+            pools.append(chosen.with_columns(origin=["md"] * len(chosen), generation=generation))
+    records = simulations.get_list()
+    summary = {
+        "simulations": records,
+        "survival": sum(record["survival"] for record in records) / len(records),
+        "new_candidates": sum(len(pool) for pool in pools),
+    }
+    outputs: dict[str, Any] = {"summary": Dict(summary)}
+    if pools:
+        outputs["candidates"] = DatasetData(Dataset.concatenate(pools))
+    return outputs
 
 
 @calcfunction
@@ -356,7 +396,8 @@ def md_starts(crystal: DatasetData, settings: Dict) -> DatasetData:
     """
     perfect = crystal.get_dataset().atoms(0).repeat(tuple(settings["supercell"]))
     starts = [perfect]
-    if settings["include_vacancy"] and len(perfect) > 1:
+    # What is left of two atoms is not a crystal with a vacancy.
+    if settings["include_vacancy"] and len(perfect) > 2:
         defective = perfect.copy()
         del defective[0]
         starts.append(defective)

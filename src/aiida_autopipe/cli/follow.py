@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from aiida_autopipe.cli.commands import verdi_command
+
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
 
@@ -33,21 +35,12 @@ def follow(run: WorkChainNode) -> Progress:
     """
     from aiida_autopipe.workflows.progress import snapshot
 
-    console = Console()
+    # No markup: names and messages may hold brackets.
+    console = Console(markup=False)
     progress = snapshot(run)
     watch = _DaemonWatch()
     if not console.is_terminal:
-        last = ""
-        while True:
-            line = one_line(progress)
-            if line != last:
-                click.echo(line)
-                last = line
-            if progress.stage == "done":
-                return progress
-            watch.look(run, progress)
-            time.sleep(INTERVAL_SECONDS)
-            progress = snapshot(run)
+        return _follow_by_lines(run, progress, watch)
     with Live(panel(run, progress), console=console, refresh_per_second=4) as live:
         while progress.stage != "done":
             watch.look(run, progress)
@@ -55,6 +48,25 @@ def follow(run: WorkChainNode) -> Progress:
             progress = snapshot(run)
             live.update(panel(run, progress))
     return progress
+
+
+def _follow_by_lines(run: WorkChainNode, progress: Progress, watch: _DaemonWatch) -> Progress:
+    from aiida_autopipe.workflows.progress import snapshot
+
+    last = ""
+    paused: tuple[int, ...] = ()
+    while True:
+        line = one_line(progress)
+        if line != last:
+            click.echo(line)
+        if progress.paused and progress.paused != paused:
+            click.echo(paused_message(run, progress))
+        last, paused = line, progress.paused
+        if progress.stage == "done":
+            return progress
+        watch.look(run, progress)
+        time.sleep(INTERVAL_SECONDS)
+        progress = snapshot(run)
 
 
 def one_line(progress: Progress) -> str:
@@ -71,7 +83,7 @@ def one_line(progress: Progress) -> str:
     if progress.energy_rmse is not None:
         parts.append(f"test error {_errors(progress)}")
     if progress.paused:
-        parts.append(f"PAUSED processes: {', '.join(str(pk) for pk in progress.paused)}")
+        parts.append(f"{len(progress.paused)} paused")
     return " | ".join(parts)
 
 
@@ -94,17 +106,19 @@ def panel(run: WorkChainNode, progress: Progress) -> Group:
         table.add_row("test error", _errors(progress))
     rows: list[Table | Text] = [table]
     if progress.paused:
-        pks = " ".join(str(pk) for pk in progress.paused)
-        rows.append(
-            Text(
-                f"AiiDA paused the processes {pks} after repeated failures: see "
-                f"'verdi process status {run.pk}', repair the cause, then type "
-                f"'verdi process play {pks}'.",
-                style="yellow",
-            )
-        )
+        rows.append(Text(paused_message(run, progress), style="yellow"))
     rows.append(Text("Ctrl-C leaves the run going.", style="dim"))
     return Group(*rows)
+
+
+def paused_message(run: WorkChainNode, progress: Progress) -> str:
+    """What to do about processes that AiiDA paused."""
+    pks = " ".join(str(pk) for pk in progress.paused)
+    return (
+        f"AiiDA paused the processes {pks} after repeated failures: look at the cause with "
+        f"`{verdi_command('process', 'status', run.pk)}`, repair it, then type "
+        f"`{verdi_command('process', 'play', *progress.paused)}`."
+    )
 
 
 def _errors(progress: Progress) -> str:
@@ -114,35 +128,41 @@ def _errors(progress: Progress) -> str:
 
 
 class _DaemonWatch:
-    """Notices a daemon that died or went deaf (its workers lost the broker) and says so once."""
+    """Notices a daemon that died or went deaf (its workers lost the broker) and says so once.
+
+    When it was repaired in between, it is told again.
+    """
 
     def __init__(self) -> None:
         self.waiting_since: dict[int, float] = {}
-        self.told: set[str] = set()
+        self.trouble = ""
 
     def look(self, run: WorkChainNode, progress: Progress) -> None:
         """Check the daemon and the processes that were created but not picked up."""
+        if progress.stage == "done":
+            return
+        trouble = self._trouble(run)
+        if trouble and trouble != self.trouble:
+            click.echo(trouble, err=True)
+        self.trouble = trouble
+
+    def _trouble(self, run: WorkChainNode) -> str:
         from aiida.engine.daemon.client import get_daemon_client
 
         from aiida_autopipe.workflows.progress import active_below, state_of
 
-        if progress.stage == "done":
-            return
         if not get_daemon_client().is_daemon_running:
-            self._tell(
-                "The AiiDA daemon is not running; type 'verdi daemon start' and the run goes on."
+            return (
+                f"The AiiDA daemon is not running; type `{verdi_command('daemon', 'start')}` and "
+                "the run goes on."
             )
-            return
         now = time.monotonic()
         created = [n.pk for n in (run, *active_below(run)) if state_of(n) == "created"]
         self.waiting_since = {pk: self.waiting_since.get(pk, now) for pk in created}
         if any(now - since > STUCK_SECONDS for since in self.waiting_since.values()):
-            self._tell(
+            return (
                 "A process has not been picked up for a minute: the daemon's workers do not "
-                "listen to the broker; type 'verdi daemon restart' and the run goes on."
+                f"listen to the broker; type `{verdi_command('daemon', 'restart')}` and the run "
+                "goes on."
             )
-
-    def _tell(self, message: str) -> None:
-        if message not in self.told:
-            self.told.add(message)
-            click.echo(message, err=True)
+        return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from aiida_autopipe import __version__
+from aiida_autopipe.cli.commands import USER_PATH
 from aiida_autopipe.core.errors import AutopipeError
 
 COMMANDS = ("setup", "init", "check", "run", "status", "report", "fit", "evaluate")
@@ -123,9 +124,8 @@ def _lines(error: BaseException) -> list[str]:
 def put_environment_on_path() -> None:
     """Let AiiDA find `verdi` when the command was called by its path, without activation."""
     scripts = str(Path(sys.executable).parent)
-    path = os.environ.get("PATH", os.defpath)
-    if scripts not in path.split(os.pathsep):
-        os.environ["PATH"] = scripts + os.pathsep + path
+    if scripts not in USER_PATH.split(os.pathsep):
+        os.environ["PATH"] = scripts + os.pathsep + USER_PATH
 
 
 def main() -> None:

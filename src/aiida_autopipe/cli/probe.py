@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aiida_autopipe.cli.setup_profile import Interface
 from aiida_autopipe.core.errors import EngineError, InputError
+from aiida_autopipe.engines.lammps.parse import parse_help
 
 TIMEOUT_S = 60.0
 
@@ -87,10 +88,12 @@ def probe_lammps(asked: Path | None = None) -> Lammps:
 
 def _probe_lmp(path: Path) -> Lammps | None:
     answer = _run([str(path), "-h"], "")
-    if "pace/extrapolation" not in answer:
+    try:
+        version = parse_help(answer).version
+    except EngineError:
         return None
-    match = re.search(r"Large-scale Atomic/Molecular Massively Parallel Simulator - (.+)", answer)
-    return Lammps(path, match.group(1).strip() if match else "unknown version", "ml-pace")
+    # Early versions of the package had the potential, but not its extrapolation grade.
+    return Lammps(path, version, "ml-pace") if "pace/extrapolation" in answer.split() else None
 
 
 def _probe_runner(path: Path) -> Lammps:

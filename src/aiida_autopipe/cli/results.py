@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiida_autopipe.cli.commands import verdi_command
+
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
 
@@ -25,12 +27,15 @@ def write_results(node: WorkChainNode, folder: Path) -> dict[str, Path]:
 
 def print_results(node: WorkChainNode, written: dict[str, Path]) -> None:
     """The verdict, the validation table and where the files are."""
+    from aiida_autopipe.workflows.progress import snapshot
+
     summary: dict[str, Any] = json.loads(written["summary"].read_text(encoding="utf-8"))
     click.echo()
-    if not node.is_finished_ok:
-        reason = node.exit_message or node.exception or node.process_state.value
-        click.echo(f"Run {node.pk} failed: {reason}", err=True)
-        click.echo(f"Details: verdi process report {node.pk}", err=True)
+    if not node.is_terminated:
+        click.echo(f"Run {node.pk} is still running (stage {snapshot(node).stage}).")
+    elif not node.is_finished_ok:
+        click.echo(f"Run {node.pk} failed: {why_it_ended(node)}", err=True)
+        click.echo(f"Details: {verdi_command('process', 'report', node.pk)}", err=True)
     labels = summary["labels"]
     click.echo(
         f"{summary['generations']} fits, {labels['requested']} labels requested, "
@@ -40,6 +45,13 @@ def print_results(node: WorkChainNode, written: dict[str, Path]) -> None:
         click.echo(_validation_line(row))
     for kind, path in written.items():
         click.echo(f"{kind:8s} {path}")
+
+
+def why_it_ended(node: WorkChainNode) -> str:
+    """One line on why an ended run is no success."""
+    from aiida_autopipe.workflows.progress import state_of
+
+    return " ".join(str(node.exit_message or node.exception or state_of(node)).split())
 
 
 def _validation_line(row: dict[str, Any]) -> str:

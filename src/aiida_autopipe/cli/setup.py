@@ -1,17 +1,25 @@
 """`mlip-auto setup`: profile, computer, codes and pseudopotentials of the embedded default."""
 
+from __future__ import annotations
+
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from aiida_autopipe.cli import probe, setup_profile
 from aiida_autopipe.core.errors import AutopipeError, EngineError
 from aiida_autopipe.engines.espresso.pseudos import FUNCTIONALS, find_debian_folder
+from aiida_autopipe.workflows.preflight import PROFILE_VARIABLE, choose_profile
+
+if TYPE_CHECKING:
+    from aiida.manage.configuration.config import Config
 
 EXECUTABLE = click.Path(path_type=Path)
 
@@ -64,7 +72,7 @@ def setup(
     config = setup_profile.configuration()
     name = setup_profile.choose_profile_name(config, profile)
     made = setup_profile.ensure_profile(name, config)
-    steps = [Step("profile", True, _told(made, str(config.dirpath)))]
+    steps = [Step("profile", True, _told(made, str(config.dirpath)), _other_profile(name, config))]
     steps.append(Step("computer", True, _told(setup_profile.ensure_computer())))
     steps.append(_attempt("pw.x", lambda: _setup_pw(pw), HINT_PW))
     steps.append(_attempt("lammps", lambda: _setup_lammps(lammps), HINT_LAMMPS))
@@ -87,6 +95,17 @@ def _attempt(name: str, action: Callable[[], str], hint: str) -> Step:
 
 def _told(made: setup_profile.Made, detail: str = "") -> str:
     return f"{made.name} {'created' if made.created else 'kept'}{', ' + detail if detail else ''}"
+
+
+def _other_profile(name: str, config: Config) -> str:
+    """What to type where the commands would work in another profile than the one set up."""
+    chosen = choose_profile(list(config.profile_names), config.default_profile_name)
+    if chosen == name:
+        return ""
+    return (
+        f"the commands would work in the profile '{chosen}'; for this one type "
+        f"'export {PROFILE_VARIABLE}={shlex.quote(name)}'"
+    )
 
 
 def _kept_executable(label: str, asked: Path | None) -> Path | None:

@@ -5,6 +5,7 @@ A profile that this module did not create is only added to, never reconfigured, 
 profile of an existing configuration stays the default.
 """
 
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aiida_autopipe.core.errors import EngineError, InputError
 from aiida_autopipe.engines.espresso.pseudos import FUNCTIONALS, available_pseudos
+from aiida_autopipe.workflows.preflight import OWN_PROFILE
 
 if TYPE_CHECKING:
     from aiida.manage.configuration.config import Config
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from aiida.orm import Computer, InstalledCode
     from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
 
-DEFAULT_PROFILE = "autopipe"
 COMPUTER_LABEL = "localhost"
 FAMILY_PREFIX = "autopipe/debian"
 STRINGENCY = "normal"
@@ -73,13 +74,13 @@ def choose_profile_name(config: "Config", asked: str | None) -> str:
     if asked is not None:
         return asked
     names = list(config.profile_names)
-    if names and DEFAULT_PROFILE not in names:
+    if names and OWN_PROFILE not in names:
         raise InputError(
             f"AiiDA in {config.dirpath} already has the profile '{names[0]}' and nothing was "
-            f"changed: type 'mlip-auto setup --profile {DEFAULT_PROFILE}' to add a profile beside "
+            f"changed: type 'mlip-auto setup --profile {OWN_PROFILE}' to add a profile beside "
             "it (your default stays), or set AIIDA_PATH to a new folder."
         )
-    return DEFAULT_PROFILE
+    return OWN_PROFILE
 
 
 def ensure_profile(name: str, config: "Config | None" = None) -> Made:
@@ -238,8 +239,8 @@ def lammps_prepend(executable: Path, interface: Interface) -> str:
     """
     lines = ["export OMP_NUM_THREADS=1"]
     if interface == "library":
-        library = executable.parent.parent / "lib"
-        lines.append(f'export LD_LIBRARY_PATH="{library}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"')
+        library = shlex.quote(str(executable.parent.parent / "lib"))
+        lines.append(f'export LD_LIBRARY_PATH={library}"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"')
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aiida_autopipe.cli import options
+from aiida_autopipe.cli.commands import mlip_auto_command, verdi_command
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
@@ -42,7 +43,7 @@ def status(identifier: str | None, as_json: bool) -> None:
     elif runs:
         _print_all(runs)
     else:
-        click.echo("There are no runs yet: 'mlip-auto run INPUT' starts one.")
+        click.echo(f"There are no runs yet: `{mlip_auto_command('run')} INPUT` starts one.")
     _print_daemon(runs)
 
 
@@ -63,17 +64,18 @@ def _print_all(runs: list[WorkChainNode]) -> None:
             f"{now.labels_done}/{now.budget}",
             str(now.rejected),
         )
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _print_one(run: WorkChainNode) -> None:
     from aiida_autopipe.cli.follow import panel
+    from aiida_autopipe.cli.results import why_it_ended
     from aiida_autopipe.workflows.progress import failures, snapshot
 
-    console = Console()
+    console = Console(markup=False)
     console.print(panel(run, snapshot(run)))
     if run.is_terminated and not run.is_finished_ok:
-        console.print(f"failed: {run.exit_message or run.exception or 'killed'}", style="red")
+        console.print(f"failed: {why_it_ended(run)}", style="red", markup=False)
     for pk, reason in failures(run):
         console.print(f"{pk}: {reason}", style="yellow", markup=False)
 
@@ -91,4 +93,5 @@ def _print_daemon(runs: list[WorkChainNode]) -> None:
 
     waiting = any(not run.is_terminated for run in runs)
     if waiting and not get_daemon_client().is_daemon_running:
-        click.echo("The daemon is not running: 'verdi daemon start' lets the runs go on.", err=True)
+        start = verdi_command("daemon", "start")
+        click.echo(f"The daemon is not running: `{start}` lets the runs go on.", err=True)

@@ -18,12 +18,11 @@ def max_dft_calculations(config: Config, material: Material) -> dict[str, int]:
         ``elastic_constants``, ``vacancy``, ``validation_retries`` and their sum ``total``.
     """
     wanted = set(config.validation.properties)
-    volumes = config.validation.eos_points if wanted else 0
+    volumes = config.validation.eos_points
     elastic = 0
     if wanted & {"C11", "C12", "C44"}:
-        # The crystal at its equilibrium volume, and strained.
         strained = elastic_structures(material.primitive, config.validation.elastic_strain)
-        elastic = 1 + len(strained)
+        elastic = len(strained)
     # The perfect supercell and the one with an atom missing.
     vacancy = 2 if "vacancy_formation_energy" in wanted else 0
     isolated = len(material.elements)

@@ -6,6 +6,7 @@ is therefore its own expansion, and the expanded file of a run gives the same ru
 
 from __future__ import annotations
 
+import math
 import re
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,8 @@ from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.material import Material, read_material
 
 BASE_PROTOCOL = "balanced"
+FEWEST_STRUCTURES = 4
+"""Labels below which a training and a test set make no sense."""
 _ELASTIC_PROPERTIES = ["lattice_constant", "bulk_modulus", "C11", "C12", "C44"]
 
 
@@ -153,11 +156,18 @@ def _make_folder_absolute(values: dict[str, Any], base_dir: Path) -> None:
 def _check_with_material(config: Config, material: Material) -> list[str]:
     problems = []
     isolated = len(material.elements)
-    if config.budget.labels <= isolated:
+    if config.budget.labels < isolated + FEWEST_STRUCTURES:
         problems.append(
-            f"budget.labels: {config.budget.labels} leaves nothing after the isolated-atom "
-            f"calculations ({isolated}); give at least {isolated + 1}"
+            f"budget.labels: {config.budget.labels} is too few: {isolated} for the isolated atoms "
+            f"and at least {FEWEST_STRUCTURES} structures to learn from make "
+            f"{isolated + FEWEST_STRUCTURES}"
         )
+    for key, repeats in (
+        ("md.supercell", config.md.supercell),
+        ("validate.vacancy_supercell", config.validation.vacancy_supercell),
+    ):
+        if len(material.primitive) * math.prod(repeats) < 2:
+            problems.append(f"{key}: {list(repeats)} holds a single atom; give a larger supercell")
     if isolated > 1 and "vacancy_formation_energy" in config.validation.properties:
         problems.append(
             "validate.properties: 'vacancy_formation_energy' is only defined for materials of one "

@@ -47,7 +47,6 @@ def material_defaults(material: Material, rules: dict[str, Any]) -> dict[str, An
             "max_atoms": max(rules["max_atoms"], largest),
         },
         "label": {
-            "kpoints_shift": material.crystal_system == "cubic",
             "spin": bool(
                 MAGNETIC_ELEMENTS.intersection(symbols)
                 or primitive.get_initial_magnetic_moments().any()

@@ -19,6 +19,7 @@ Repeats = Annotated[list[Count], Field(min_length=3, max_length=3)]
 CodeLabel = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
 
 Goal = Literal["elastic"]
+Oracle = Literal["autopipe.pw"]
 Protocol = Literal["fast", "balanced", "stringent"]
 Smearing = Literal["none", "gaussian", "cold", "methfessel-paxton", "fermi-dirac"]
 Property = Literal[
@@ -58,7 +59,7 @@ class Generate(Section):
     rattle_amplitudes: list[Positive]
     """Standard deviations of random displacements, Å."""
     rattle_cells: list[Repeats]
-    """Supercells of the primitive cell that are rattled, besides the conventional cell."""
+    """Supercells of the primitive cell that are rattled."""
     rattles_per_amplitude: NaturalNumber
     """Rattled structures for each amplitude and supercell."""
     rattle_strain: Annotated[float, Field(ge=0, lt=0.3)]
@@ -72,7 +73,7 @@ class Generate(Section):
 class Label(Section):
     """How structures get reference energies, forces and stresses."""
 
-    oracle: str
+    oracle: Oracle
     """Process that labels one structure (AiiDA entry point)."""
     code: CodeLabel
     """The pw.x code in AiiDA."""
@@ -87,7 +88,7 @@ class Label(Section):
     kspacing_per_A: Positive
     """Largest distance between k-points, 1/Å, with the factor 2 pi."""
     kpoints_shift: bool
-    """Shift the k-point mesh by half a step (Monkhorst-Pack): fewer points for cubic crystals."""
+    """Shift the k-point mesh by half a step; in strained cells stresses lose symmetry."""
     smearing: Smearing
     """Smearing of the occupations; the small default is safe for gaps that close during MD."""
     smearing_width_Ry: Positive
@@ -233,7 +234,7 @@ class Loop(Section):
 class Validate(Section):
     """Properties of the finished potential against the oracle with the same settings."""
 
-    properties: list[Property]
+    properties: Annotated[list[Property], Field(min_length=1)]
     """Properties to compare."""
     tolerance: Positive
     """Largest relative error that passes."""

@@ -11,7 +11,7 @@ from aiida.engine import ExitCode
 from aiida.orm import ArrayData, Dict
 from aiida.parsers import Parser
 
-from aiida_autopipe.core.errors import EngineError
+from aiida_autopipe.core.errors import DataError, EngineError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.lammps import deck
 from aiida_autopipe.engines.lammps.parse import (
@@ -42,7 +42,7 @@ class LammpsParser(Parser):
         else:
             try:
                 exit_code = self._parse_run(Path(kwargs["retrieved_temporary_folder"]), names)
-            except EngineError as error:
+            except (EngineError, DataError) as error:
                 exit_code = self.exit_codes.ERROR_OUTPUT_UNREADABLE.format(message=str(error))
         if self.node.exit_status is not None:
             return ExitCode(self.node.exit_status, self.node.exit_message)
@@ -50,15 +50,9 @@ class LammpsParser(Parser):
 
     def _parse_run(self, folder: Path, names: list[str]) -> Any:
         settings = MdSettings.from_dict(self.node.inputs.settings.get_dict())
-        repository = self.retrieved.base.repository
-        log = parse_log(
-            repository.get_object_content(deck.LOG_FILE, "r"),
-            self.node.get_scheduler_stderr() or "",
-        )
+        log = parse_log(self._text(deck.LOG_FILE), self._scheduler_stderr())
         has_trace = deck.TRACE_FILE in names
-        trace = parse_trace(
-            repository.get_object_content(deck.TRACE_FILE, "r") if has_trace else ""
-        )
+        trace = parse_trace(self._text(deck.TRACE_FILE) if has_trace else "")
         frames = sampled_frames(
             self._dump(folder, deck.FRAMES_FILE),
             self._dump(folder, deck.SAFE_PATTERN),
@@ -79,8 +73,11 @@ class LammpsParser(Parser):
         return [
             frame
             for path in sorted(folder.glob(pattern))
-            for frame in parse_dump(path.read_text(), start.n_atoms, rotation)
+            for frame in parse_dump(_decoded(path.read_bytes(), path.name), start.n_atoms, rotation)
         ]
+
+    def _text(self, name: str) -> str:
+        return _decoded(self.retrieved.base.repository.get_object_content(name, "rb"), name)
 
     def _exit_code(
         self, log: Log, trace: Trace, results: Mapping[str, Any], has_trace: bool
@@ -105,8 +102,23 @@ class LammpsParser(Parser):
 
     def _stderr(self) -> str:
         """The end of the standard error, where a program that could not start says why."""
-        text = self.node.get_scheduler_stderr() or ""
-        return " ".join(text[-_STDERR_CHARACTERS:].split())
+        return " ".join(self._scheduler_stderr()[-_STDERR_CHARACTERS:].split())
+
+    def _scheduler_stderr(self) -> str:
+        name = self.node.get_option("scheduler_stderr")
+        repository = self.retrieved.base.repository
+        if name not in repository.list_object_names():
+            return ""
+        # Any program of the job writes here, in any encoding.
+        content: bytes = repository.get_object_content(name, "rb")
+        return content.decode(errors="replace")
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise EngineError(f"{name} is not text: {error.reason} at byte {error.start}.") from error
 
 
 def _array_data(trace: Trace) -> ArrayData:

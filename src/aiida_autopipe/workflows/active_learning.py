@@ -7,8 +7,9 @@ from typing import Any
 from aiida.common import timezone
 from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida.orm import AbstractCode, ArrayData, Dict, Int, List
+from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, Str
 from aiida_pseudo.data.pseudo.upf import UpfData
+from pydantic import ValidationError
 
 from aiida_autopipe.calculations.functions import (
     generate,
@@ -17,12 +18,15 @@ from aiida_autopipe.calculations.functions import (
     select,
     take,
 )
+from aiida_autopipe.config.errors import explain
+from aiida_autopipe.config.models import Config
 from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.core.stopping import GenerationRecord, StopRule, decide
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.engines.espresso.pw import is_isolated_atom
-from aiida_autopipe.workflows.functions import call
+from aiida_autopipe.workflows.functions import call, count_jobs, failure_reason
+from aiida_autopipe.workflows.inputs import job_options, md_conditions, md_settings
 from aiida_autopipe.workflows.label import LabelWorkChain
 from aiida_autopipe.workflows.md import MdWorkChain
 from aiida_autopipe.workflows.train import TrainWorkChain
@@ -31,6 +35,15 @@ from aiida_autopipe.workflows.validate import ValidateWorkChain
 INITIAL_SHARE = 0.6
 """Largest part of the label budget spent before there is a potential to ask."""
 TRAIN_ONLY = ("trainer", "code", "test_fraction")
+
+
+def validate_config(node: Dict, _: Any) -> str | None:
+    """A complete configuration, as `mlip-auto check` prints it."""
+    try:
+        Config.model_validate(node.get_dict())
+    except ValidationError as error:
+        return "; ".join(explain(error, Config))
+    return None
 
 
 class ActiveLearningWorkChain(WorkChain):
@@ -45,7 +58,18 @@ class ActiveLearningWorkChain(WorkChain):
     def define(cls, spec: WorkChainSpec) -> None:
         """Declare inputs, outputs, outline and exit codes."""
         super().define(spec)
-        spec.input("config", valid_type=Dict, help="The expanded configuration.")
+        spec.input(
+            "config",
+            valid_type=Dict,
+            validator=validate_config,
+            help="The expanded configuration.",
+        )
+        spec.input(
+            "run_key",
+            valid_type=Str,
+            required=False,
+            help="Hash of everything the run starts from; the same input finds its run by it.",
+        )
         spec.input("method", valid_type=Dict, help="Settings of the labels: `PwSettings`.")
         spec.input("crystal", valid_type=DatasetData, help="Primitive and conventional cell.")
         spec.input_namespace("codes", valid_type=AbstractCode, help="`label`, `train` and `md`.")
@@ -98,6 +122,11 @@ class ActiveLearningWorkChain(WorkChain):
         """Label calculations that may still be started."""
         return int(self.ctx.config["budget"]["labels"] - self.ctx.counts["calculations"])
 
+    def _options(self, stage: str) -> Dict:
+        """`metadata.options` of the jobs of a stage."""
+        resources = self.ctx.config["resources"][stage]
+        return Dict(job_options(resources, self.inputs.codes[stage].with_mpi))
+
     def _submit_labels(self, dataset: DatasetData, budget: int, label: str) -> Any:
         resources = self.ctx.config["resources"]
         return self.submit(
@@ -109,7 +138,7 @@ class ActiveLearningWorkChain(WorkChain):
             budget=Int(budget),
             max_attempts=Int(self.ctx.config["label"]["max_attempts"]),
             max_concurrent=Int(resources["max_concurrent"]),
-            options=Dict(job_options(resources["label"])),
+            options=self._options("label"),
             metadata={"label": label},
         )
 
@@ -124,7 +153,7 @@ class ActiveLearningWorkChain(WorkChain):
         n = min(pool.n_structures, self.budget_left, share + len(self.inputs.crystal.elements))
         if n < pool.n_structures:
             self.report(f"{n} of {pool.n_structures} initial structures fit into the budget")
-            pool = take(pool, List(list(range(n))))
+            pool = call(take, pool, List(list(range(n))))
         return ToContext(labels=self._submit_labels(pool, n, "initial structures"))
 
     def inspect_references(self) -> ExitCode | None:
@@ -166,16 +195,19 @@ class ActiveLearningWorkChain(WorkChain):
         if "labelled" in node.outputs:
             self.ctx.datasets.append(node.outputs.labelled)
         if not self.ctx.datasets:
-            return self.exit_codes.ERROR_NO_LABELS.format(reason=_why(node))
+            return self.exit_codes.ERROR_NO_LABELS.format(reason=failure_reason(node))
         if not node.is_finished_ok:
-            self.report(f"no new labels in this generation: {_why(node)}")
+            self.report(f"no new labels in this generation: {failure_reason(node)}")
         return None
 
     def _count(self, node: Any) -> None:
+        """Add up what was asked for; what has to be paid is counted in the provenance graph."""
         if "summary" in node.outputs:
             summary = node.outputs.summary.get_dict()
-            for key in self.ctx.counts:
+            for key in ("requested", "ok", "rejected"):
                 self.ctx.counts[key] += summary[key]
+        steps = [c for c in self.node.called if c.process_label == LabelWorkChain.__name__]
+        self.ctx.counts["calculations"] = sum(count_jobs(step) for step in steps)
 
     # ------------------------------------------------------------------ one generation
 
@@ -201,24 +233,25 @@ class ActiveLearningWorkChain(WorkChain):
             split=Dict({"test_fraction": train["test_fraction"]}),
             seed=Int(self.seed),
             code=self.inputs.codes.train,
-            options=Dict(job_options(self.ctx.config["resources"]["train"])),
+            options=self._options("train"),
         )
         return ToContext(training=node)
 
     def inspect_training(self) -> ExitCode | None:
         """The loop needs a potential."""
         if not self.ctx.training.is_finished_ok:
-            return self.exit_codes.ERROR_TRAINING.format(reason=_why(self.ctx.training))
+            return self.exit_codes.ERROR_TRAINING.format(reason=failure_reason(self.ctx.training))
         return None
 
-    def run_md(self) -> ToContext:
+    def run_md(self) -> ToContext | ExitCode:
         """Send the potential into molecular dynamics under the conditions of the goal."""
         self.ctx.generation += 1
         md, resources = self.ctx.config["md"], self.ctx.config["resources"]
-        starts = md_starts(
-            self.inputs.crystal,
-            Dict({key: md[key] for key in ("supercell", "include_vacancy")}),
-        )
+        shape = Dict({key: md[key] for key in ("supercell", "include_vacancy")})
+        try:
+            starts = call(md_starts, self.inputs.crystal, shape)
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_MD.format(reason=error)
         node = self.submit(
             MdWorkChain,
             potential=self.ctx.training.outputs.potential,
@@ -226,10 +259,11 @@ class ActiveLearningWorkChain(WorkChain):
             conditions=List(md_conditions(md, starts.n_structures)),
             settings=Dict(md_settings(md)),
             code=self.inputs.codes.md,
+            generation=Int(self.ctx.generation),
             # Far enough apart that no two simulations of a run share a seed.
             seed=Int(self.seed + 1000 * self.ctx.generation),
             max_concurrent=Int(resources["max_concurrent"]),
-            options=Dict(job_options(resources["md"])),
+            options=self._options("md"),
             metadata={"label": f"MD of generation {self.ctx.generation}"},
         )
         return ToContext(md=node)
@@ -238,9 +272,11 @@ class ActiveLearningWorkChain(WorkChain):
         """Choose what is worth a label among the frames above the threshold."""
         node = self.ctx.md
         self.ctx.selected = None
+        if "summary" not in node.outputs:
+            return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
         if "candidates" not in node.outputs:
             if not node.is_finished_ok:
-                return self.exit_codes.ERROR_MD.format(reason=_why(node))
+                return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
             return None
         n = min(self.ctx.config["loop"]["candidates_per_generation"], self.budget_left)
         if n < 1:
@@ -314,7 +350,7 @@ class ActiveLearningWorkChain(WorkChain):
                 "pseudos": self.inputs.pseudos,
                 "max_attempts": Int(config["label"]["max_attempts"]),
                 "max_concurrent": Int(config["resources"]["max_concurrent"]),
-                "options": Dict(job_options(config["resources"]["label"])),
+                "options": self._options("label"),
             },
         )
         return ToContext(validation=node)
@@ -332,9 +368,6 @@ class ActiveLearningWorkChain(WorkChain):
         if "parity" in training.outputs:
             self.out("parity", training.outputs.parity)
         self.out("dataset", self.ctx.dataset)
-        if self.ctx.rejected:
-            parts = {f"part_{i:03d}": node for i, node in enumerate(self.ctx.rejected)}
-            self.out("rejected", call(merge, **parts))
         history = {
             "generations": self.ctx.history,
             "labels": self.ctx.counts,
@@ -343,9 +376,22 @@ class ActiveLearningWorkChain(WorkChain):
             "validation_uuid": self.ctx.validation.uuid,
         }
         self.out("history", Dict(history).store())
+        self._out_rejected()
         if not self.ctx.validation.is_finished_ok:
-            return self.exit_codes.ERROR_VALIDATION.format(reason=_why(self.ctx.validation))
+            return self.exit_codes.ERROR_VALIDATION.format(
+                reason=failure_reason(self.ctx.validation)
+            )
         return None
+
+    def _out_rejected(self) -> None:
+        """The rejected structures of all generations; a by-product must not cost the run."""
+        if not self.ctx.rejected:
+            return
+        parts = {f"part_{i:03d}": node for i, node in enumerate(self.ctx.rejected)}
+        try:
+            self.out("rejected", call(merge, **parts))
+        except AutopipeError as error:
+            self.report(f"the rejected structures could not be put together: {error}")
 
 
 def _define_outputs(spec: WorkChainSpec) -> None:
@@ -370,49 +416,3 @@ def _define_exit_codes(spec: WorkChainSpec) -> None:
         (401, "ERROR_VALIDATION", "There is a potential, but it was not validated: {reason}"),
     ):
         spec.exit_code(status, name, message=message)
-
-
-def _why(node: Any) -> str:
-    if node.exit_message:
-        return " ".join(str(node.exit_message).split())
-    return f"process {node.pk} is {node.process_state.value} with exit status {node.exit_status}"
-
-
-def job_options(resources: dict[str, Any]) -> dict[str, Any]:
-    """`metadata.options` from a `resources` section of the configuration."""
-    machine = {key: resources[key] for key in ("num_machines", "num_mpiprocs_per_machine")}
-    if resources["num_cores_per_mpiproc"] > 1:
-        machine["num_cores_per_mpiproc"] = resources["num_cores_per_mpiproc"]
-    processes = resources["num_machines"] * resources["num_mpiprocs_per_machine"]
-    return {
-        "resources": machine,
-        "max_wallclock_seconds": resources["max_wallclock_seconds"],
-        "withmpi": processes > 1,
-    }
-
-
-def md_conditions(md: dict[str, Any], n_starts: int) -> list[dict[str, Any]]:
-    """One simulation for each start, ensemble and temperature.
-
-    Args:
-        md: the `md` section of the configuration.
-        n_starts: number of start structures.
-    """
-    return [
-        {
-            "start": start,
-            "ensemble": ensemble,
-            "temperature_K": [temperature, temperature],
-            "pressure_GPa": md["pressure_GPa"],
-            "steps": md["steps"],
-        }
-        for temperature in md["temperatures_K"]
-        for ensemble in md["ensembles"]
-        for start in range(n_starts)
-    ]
-
-
-def md_settings(md: dict[str, Any]) -> dict[str, Any]:
-    """Settings shared by all simulations, from the `md` section of the configuration."""
-    names = ("interface", "timestep_fs", "gamma_select", "gamma_halt", "gamma_every", "max_frames")
-    return {**{name: md[name] for name in names}, "thermo_every": md["gamma_every"]}

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.orm import (
     AbstractCode,
-    Bool,
-    CalcJobNode,
     Dict,
     Int,
     KpointsData,
-    ProcessNode,
-    WorkChainNode,
 )
 from aiida_pseudo.data.pseudo.upf import UpfData
 from ase import Atoms
 
 from aiida_autopipe.calculations.functions import collect_labels, extract_structure
-from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.errors import AutopipeError, InputError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.espresso.pw import (
     PwSettings,
@@ -30,7 +25,11 @@ from aiida_autopipe.engines.espresso.pw import (
     parameters,
     relative_cost,
 )
+from aiida_autopipe.workflows.functions import call, count_jobs, failure_reason, jobs
 from aiida_autopipe.workflows.pw import PwWorkChain
+
+OUTPUTS = ("parameters", "trajectory", "structure")
+"""Outputs of a calculation that a label is made of; the structure only where it was relaxed."""
 
 TYPICAL_IONIC_STEPS = 8
 """How much a relaxation costs in single points; only used to start the long ones first."""
@@ -105,6 +104,7 @@ class LabelWorkChain(WorkChain):
             "ERROR_MISSING_PSEUDOPOTENTIAL",
             message="There is no pseudopotential for {elements}.",
         )
+        spec.exit_code(402, "ERROR_COLLECT", message="The labels could not be collected: {reason}")
         spec.exit_code(
             401,
             "ERROR_NOTHING_LABELLED",
@@ -123,13 +123,16 @@ class LabelWorkChain(WorkChain):
         self.ctx.pending = sorted(affordable, key=lambda i: (-cost[i], i))
         self.ctx.ok = []
         self.ctx.rejected = {}
-        self.ctx.calculations = 0
         return None
 
     @property
     def budget_left(self) -> int:
-        """pw.x calculations that may still be started."""
-        return int(self.inputs.budget.value - self.ctx.calculations)
+        """pw.x calculations that may still be started.
+
+        They are counted in the provenance graph: whatever was started is paid for, also when a
+        worker died before it could take note of it.
+        """
+        return int(self.inputs.budget.value - count_jobs(self.node))
 
     def should_label(self) -> bool:
         """True while there is a structure and a calculation left for it."""
@@ -158,7 +161,6 @@ class LabelWorkChain(WorkChain):
         builder = PwWorkChain.get_builder()
         builder.kpoints = points
         builder.max_iterations = Int(attempts)
-        builder.clean_workdir = Bool(True)
         builder.pw.code = self.inputs.code
         builder.pw.structure = extract_structure(self.inputs.dataset, Int(index))
         builder.pw.parameters = Dict(parameters(settings, atoms, relax=relaxed(atoms)))
@@ -173,57 +175,53 @@ class LabelWorkChain(WorkChain):
         options: dict[str, Any] = {
             "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1},
             "max_wallclock_seconds": 3600,
-            "withmpi": False,
+            "withmpi": bool(self.inputs.code.with_mpi),
         }
         if "options" in self.inputs:
             options |= self.inputs.options.get_dict()
         return options
 
     def inspect_wave(self) -> None:
-        """Sort the finished structures into labelled and rejected, and count every run."""
+        """Sort the finished structures into labelled and rejected."""
         for index in self.ctx.wave:
             node = self.ctx[f"structure_{index}"]
-            self.ctx.calculations += len(_calculations(node))
             if node.is_finished_ok:
                 self.ctx.ok.append(index)
+                # Failed ones keep their folders: a later run may restart from them.
+                for job in jobs(node):
+                    job.outputs.remote_folder._clean()
             else:
                 self.ctx.rejected[str(index)] = reason = failure_reason(node)
                 self.report(f"structure {index} is rejected: {reason}")
 
     def results(self) -> ExitCode | None:
         """Collect labels and reasons into datasets."""
-        ok, rejected = sorted(self.ctx.ok), self.ctx.rejected
+        ok = sorted(self.ctx.ok)
         data = self.inputs.dataset.get_dataset()
-        nodes = {}
+        nodes: dict[str, Any] = {}
         for index in ok:
-            outputs: AttributeDict = self.ctx[f"structure_{index}"].outputs
-            nodes[f"parameters_{index}"] = outputs.output_parameters
-            nodes[f"trajectory_{index}"] = outputs.output_trajectory
-            if relaxed(data.atoms(index)):
-                nodes[f"structure_{index}"] = outputs.output_structure
+            outputs = self.ctx[f"structure_{index}"].outputs
+            wanted = OUTPUTS if relaxed(data.atoms(index)) else OUTPUTS[:2]
+            found = {name: f"output_{name}" for name in wanted if f"output_{name}" in outputs}
+            nodes |= {f"{name}_{index}": outputs[label] for name, label in found.items()}
         outcome = {
             "ok": ok,
-            "rejected": rejected,
+            "rejected": self.ctx.rejected,
             "pseudos": {el: pseudo.md5 for el, pseudo in sorted(self.inputs.pseudos.items())},
+            "calculations": count_jobs(self.node),
         }
-        collected = collect_labels(
-            self.inputs.dataset, self.inputs.settings, Dict(outcome), **nodes
-        )
+        try:
+            collected = call(
+                collect_labels, self.inputs.dataset, self.inputs.settings, Dict(outcome), **nodes
+            )
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_COLLECT.format(reason=error)
         self.out_many(collected)
-        requested = len(ok) + len(rejected)
-        summary = Dict(
-            {
-                "requested": requested,
-                "ok": len(ok),
-                "rejected": len(rejected),
-                "not_run": self.inputs.dataset.n_structures - requested,
-                "calculations": self.ctx.calculations,
-            }
-        ).store()
-        self.out("summary", summary)
-        if not ok:
-            reason = next(iter(rejected.values()))
-            return self.exit_codes.ERROR_NOTHING_LABELLED.format(requested=requested, reason=reason)
+        if "labelled" not in collected:
+            reasons = collected["rejected"].get_dataset().columns["reason"]
+            return self.exit_codes.ERROR_NOTHING_LABELLED.format(
+                requested=len(reasons), reason=reasons[0]
+            )
         return None
 
 
@@ -234,24 +232,3 @@ def relaxed(atoms: Atoms) -> bool:
 
 def _cost(settings: PwSettings, atoms: Atoms) -> float:
     return relative_cost(settings, atoms) * (TYPICAL_IONIC_STEPS if relaxed(atoms) else 1)
-
-
-def _calculations(node: WorkChainNode) -> list[CalcJobNode]:
-    return [called for called in node.called if isinstance(called, CalcJobNode)]
-
-
-def failure_reason(node: ProcessNode) -> str:
-    """One sentence on why a process failed: its last calculation's own words, or its own."""
-    if node.is_excepted:
-        return f"the process excepted: {node.exception}"
-    if node.is_killed:
-        return "the process was killed"
-    calculations = _calculations(node) if isinstance(node, WorkChainNode) else []
-    last = calculations[-1] if calculations else None
-    if last is not None and not last.is_finished_ok:
-        attempts = f" (attempt {len(calculations)})" if node.process_label == "PwWorkChain" else ""
-        if last.is_excepted or last.is_killed:
-            return f"{last.process_label} was {last.process_state.value}{attempts}"
-        words = " ".join(str(last.exit_message or "no message").split())
-        return f"{last.process_label} failed with [{last.exit_status}] {words}{attempts}"
-    return f"[{node.exit_status}] {' '.join(str(node.exit_message).split())}"

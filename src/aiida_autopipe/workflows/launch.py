@@ -14,6 +14,7 @@ from aiida.orm import (
     Dict,
     Group,
     QueryBuilder,
+    Str,
     WorkChainNode,
     load_code,
     load_group,
@@ -29,8 +30,6 @@ from aiida_autopipe.engines.espresso.pw import PwSettings
 from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
 from aiida_autopipe.workflows.preflight import preflight, resolve_pseudos
 
-RUN_KEY = "autopipe_run"
-"""Extra of a run's work chain: the hash of everything it was started from."""
 INTERFACE_KEY = "interface"
 """Extra of a LAMMPS code, written by `mlip-auto setup`: 'library' or 'ml-pace'."""
 
@@ -84,7 +83,9 @@ def prepare(config: Config, material: Material) -> Launch:
     builder.pseudos = pseudos
     builder.metadata.label = config.name
     builder.metadata.description = f"{config.material}, goal {config.goal}, {config.protocol}"
-    return Launch(builder, _run_key(expanded, vars(method), crystal, pseudos, codes))
+    key = _run_key(expanded, vars(method), crystal, pseudos, codes)
+    builder.run_key = Str(key)
+    return Launch(builder, key)
 
 
 def _run_key(
@@ -119,9 +120,8 @@ def _interface(config: Config, code: AbstractCode) -> str:
 
 def find_run(key: str) -> WorkChainNode | None:
     """The newest run started from exactly these inputs, None when there is none."""
-    query = QueryBuilder().append(
-        WorkChainNode, filters={f"extras.{RUN_KEY}": key}, project=["*", "id"], tag="run"
-    )
+    query = QueryBuilder().append(Str, filters={"attributes.value": key}, tag="key")
+    query.append(WorkChainNode, with_incoming="key", project=["*", "id"], tag="run")
     query.order_by({"run": {"id": "desc"}})
     found = query.first()
     return None if found is None else found[0]
@@ -139,9 +139,8 @@ def find_runs(name: str | None = None) -> list[WorkChainNode]:
 
 
 def start(launch: Launch) -> WorkChainNode:
-    """Submit a run to the daemon and mark it, so that the same input finds it again."""
-    node = submit(launch.builder)
-    node.base.extras.set(RUN_KEY, launch.key)
+    """Submit a run to the daemon."""
+    node: WorkChainNode = submit(launch.builder)
     return node
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from aiida.engine import ExitCode, ToContext, WorkChain, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode
 from aiida.plugins import CalculationFactory
 
 from aiida_autopipe.calculations.functions import collect_candidates, take
+from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.workflows.functions import call, failure_reason
 from aiida_autopipe.workflows.label import validate_positive
 
 
@@ -38,6 +41,9 @@ class MdWorkChain(WorkChain):
         spec.input(
             "settings", valid_type=Dict, help="Settings shared by all simulations (`MdSettings`)."
         )
+        spec.input(
+            "generation", valid_type=Int, default=lambda: Int(0), help="Noted on the frames."
+        )
         spec.input("code", valid_type=AbstractCode, help="LAMMPS.")
         spec.input(
             "seed", valid_type=Int, help="Seed of the first simulation; each next one adds 1."
@@ -54,6 +60,7 @@ class MdWorkChain(WorkChain):
             "summary", valid_type=Dict, help="`simulations`, `survival`, `new_candidates`, ..."
         )
         spec.exit_code(201, "ERROR_NO_CONDITIONS", message="There is no simulation to run.")
+        spec.exit_code(402, "ERROR_COLLECT", message="The frames could not be collected: {reason}")
         spec.exit_code(
             401,
             "ERROR_ALL_FAILED",
@@ -64,8 +71,9 @@ class MdWorkChain(WorkChain):
         """Queue the simulations."""
         self.ctx.pending = list(range(len(self.inputs.conditions)))
         self.ctx.simulations = []
-        columns = self.inputs.starts.get_dataset().columns
-        self.ctx.names = columns["start"].tolist() if "start" in columns else []
+        starts = self.inputs.starts.get_dataset()
+        names = starts.columns.get("start", np.arange(len(starts)))
+        self.ctx.names = [str(name) for name in names]
         return None if self.ctx.pending else self.exit_codes.ERROR_NO_CONDITIONS
 
     def should_run(self) -> bool:
@@ -84,7 +92,7 @@ class MdWorkChain(WorkChain):
         start = int(condition.pop("start"))
         builder = CalculationFactory("autopipe.lammps").get_builder()
         builder.code = self.inputs.code
-        builder.structure = take(self.inputs.starts, List([start]))
+        builder.structure = call(take, self.inputs.starts, List([start]))
         builder.potential = self.inputs.potential
         builder.settings = Dict({**self.inputs.settings.get_dict(), "segments": [condition]})
         builder.seed = Int(self.inputs.seed.value + index)
@@ -99,9 +107,7 @@ class MdWorkChain(WorkChain):
             node = self.ctx[f"simulation_{index}"]
             condition = dict(self.inputs.conditions[index])
             record = simulation_record(node, condition)
-            record["start_name"] = (self.ctx.names or [""] * (condition["start"] + 1))[
-                condition["start"]
-            ]
+            record["start_name"] = self.ctx.names[condition["start"]]
             self.ctx.simulations.append(record)
             if record["failure"]:
                 self.report(f"simulation {index} failed: {record['failure']}")
@@ -114,13 +120,16 @@ class MdWorkChain(WorkChain):
             for i in range(len(simulations))
             if "frames" in self.ctx[f"simulation_{i}"].outputs
         }
-        if frames:
-            threshold = self.inputs.settings["gamma_select"]
-            self.out_many(collect_candidates(Dict({"gamma_select": threshold}), **frames))
-        count = self.outputs["candidates"].n_structures if "candidates" in self.outputs else 0
-        survival = sum(s["survival"] for s in simulations) / len(simulations)
-        summary = {"simulations": simulations, "survival": survival, "new_candidates": count}
-        self.out("summary", Dict(summary).store())
+        choice = Dict(
+            {
+                "gamma_select": self.inputs.settings["gamma_select"],
+                "generation": self.inputs.generation.value,
+            }
+        )
+        try:
+            self.out_many(call(collect_candidates, choice, List(simulations), **frames))
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_COLLECT.format(reason=error)
         failures = [s["failure"] for s in simulations if s["failure"]]
         if len(failures) == len(simulations):
             return self.exit_codes.ERROR_ALL_FAILED.format(count=len(failures), reason=failures[0])
@@ -135,13 +144,10 @@ def simulation_record(node: ProcessNode, condition: dict[str, Any]) -> dict[str,
         condition: what it was asked to do.
     """
     results = node.outputs.results.get_dict() if "results" in node.outputs else {}
-    failure = None
-    if not node.is_finished_ok:
-        failure = f"[{node.exit_status}] {' '.join(str(node.exit_message or 'no message').split())}"
     return {
         **condition,
         "uuid": node.uuid,
-        "failure": failure,
+        "failure": None if node.is_finished_ok else failure_reason(node),
         "survival": float(results.get("survival", 0.0)),
         "halted": bool(results.get("halted", False)),
         "halt_reason": results.get("halt_reason"),

@@ -17,8 +17,12 @@ from typing import Any
 from aiida_autopipe.config.models import Config
 from aiida_autopipe.core.errors import EngineError, InputError
 from aiida_autopipe.core.material import Material
+from aiida_autopipe.workflows.inputs import n_processes
+
+TRAINER_PORTS = ("train", "test", "settings", "seed")
 
 OWN_PROFILE = "autopipe"
+PROFILE_VARIABLE = "AIIDA_PROFILE"
 SETUP_HINT = "type 'mlip-auto setup' to create what is missing"
 
 # In this order: the LDA set needs the smallest cutoffs, and one functional serves a whole run.
@@ -48,11 +52,21 @@ class PseudoChoice:
     cutoff_rho_Ry: float
 
 
+def choose_profile(names: Sequence[str], default: str | None) -> str | None:
+    """The profile the commands work in: AIIDA_PROFILE, else this package's own, else the default.
+
+    :param names: the profiles that AiiDA has.
+    :param default: its default profile.
+    :returns: None when there is none to choose; AIIDA_PROFILE may name one that does not exist.
+    """
+    return os.environ.get(PROFILE_VARIABLE) or (OWN_PROFILE if OWN_PROFILE in names else default)
+
+
 def load_profile() -> str:
-    """Load the profile of this package where AiiDA has it, else the default one; keep a loaded one.
+    """Load the profile of `choose_profile`; keep one that is loaded already.
 
     :returns: its name.
-    :raises EngineError: there is no profile.
+    :raises EngineError: there is no such profile.
     """
     with warnings.catch_warnings():
         # AiiDA makes its folder when it is imported; to the user of a check that is no news.
@@ -65,8 +79,13 @@ def load_profile() -> str:
         if loaded is not None:
             return str(loaded.name)
         try:
-            names = list(get_config().profile_names)
-            profile = load(OWN_PROFILE if OWN_PROFILE in names else None)
+            config = get_config()
+            names = list(config.profile_names)
+            chosen = choose_profile(names, config.default_profile_name)
+            if chosen is not None and chosen not in names:
+                listed = f"it has {', '.join(names)}" if names else SETUP_HINT
+                raise EngineError(f"{PROFILE_VARIABLE}: AiiDA has no profile '{chosen}'; {listed}")
+            profile = load(chosen)
         except ConfigurationError as error:
             raise EngineError(f"AiiDA has no profile here: {SETUP_HINT}") from error
     return str(profile.name)
@@ -79,12 +98,13 @@ def preflight(config: Config, material: Material) -> list[str]:
     except EngineError as error:
         return [str(error)]
     problems = _entry_point_problems(config)
-    for key, program, label in (
-        ("label.code", "pw.x", config.label.code),
-        ("train.code", "Python interpreter", config.train.code),
-        ("md.code", "LAMMPS", config.md.code),
+    for stage, program, label in (
+        ("label", "pw.x", config.label.code),
+        ("train", "Python interpreter", config.train.code),
+        ("md", "LAMMPS", config.md.code),
     ):
-        problem = _code_problem(key, program, label)
+        problem = _code_problem(f"{stage}.code", program, label)
+        problem = problem or _mpi_problem(stage, label, config)
         if problem:
             problems.append(problem)
     try:
@@ -126,20 +146,22 @@ def resolve_pseudos(config: Config, elements: Sequence[str]) -> PseudoChoice:
 
 
 def _entry_point_problems(config: Config) -> list[str]:
+    """A trainer may come from another package: it must exist and have the ports of a trainer."""
+    from aiida.plugins import CalculationFactory
     from aiida.plugins.entry_point import get_entry_point_names
 
-    processes = ("aiida.workflows", "aiida.calculations")
-    known = sorted({name for group in processes for name in get_entry_point_names(group)})
-    problems = []
-    for key, name in (
-        ("label.oracle", config.label.oracle),
-        ("train.trainer", config.train.trainer),
-    ):
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            suggestion = f"; did you mean '{nearest[0]}'?" if nearest else ""
-            problems.append(f"{key}: AiiDA knows no process '{name}'{suggestion}")
-    return problems
+    name = config.train.trainer
+    known = get_entry_point_names("aiida.calculations")
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        suggestion = f"; did you mean '{nearest[0]}'?" if nearest else ""
+        return [f"train.trainer: AiiDA knows no calculation '{name}'{suggestion}"]
+    process = CalculationFactory(name)
+    ports: Any = getattr(process, "spec", dict)()
+    lacking = [port for port in TRAINER_PORTS if port not in getattr(ports, "inputs", {})]
+    if lacking:
+        return [f"train.trainer: '{name}' is no trainer, it has no input {', '.join(lacking)}"]
+    return []
 
 
 def _code_problem(key: str, program: str, label: str) -> str | None:
@@ -166,6 +188,18 @@ def _code_problem(key: str, program: str, label: str) -> str | None:
             f"{SETUP_HINT}"
         )
     return None
+
+
+def _mpi_problem(stage: str, label: str, config: Config) -> str | None:
+    from aiida.orm import load_code
+
+    processes = n_processes(config.resources.model_dump()[stage])
+    if processes == 1 or load_code(label).with_mpi is not False:
+        return None
+    return (
+        f"resources.{stage}: {processes} MPI processes are asked for, but the code '{label}' runs "
+        "without MPI; ask for one, or choose a code that was made with MPI"
+    )
 
 
 def _families() -> list[Any]:

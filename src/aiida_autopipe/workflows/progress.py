@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiida.common import timezone
 from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
 
-from aiida_autopipe.workflows.label import failure_reason
+from aiida_autopipe.workflows.functions import failure_reason
 
 STAGES = {
     "LabelWorkChain": "label",

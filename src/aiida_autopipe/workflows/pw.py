@@ -7,6 +7,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
 from aiida_autopipe.core.distances import closest_pair
+from aiida_autopipe.core.errors import DataError
 
 MIN_DISTANCE = 0.5
 """Å; two nuclei closer than this are a mistake in the structure, for every element."""
@@ -24,11 +25,15 @@ class PwWorkChain(PwBaseWorkChain):
             "ERROR_OVERLAPPING_ATOMS",
             message="Atoms {first} and {second} are {distance} Å apart; pw.x was not started.",
         )
+        spec.exit_code(221, "ERROR_UNUSABLE_STRUCTURE", message="pw.x was not started: {reason}")
 
     def setup(self) -> ExitCode | None:
         """Refuse atoms on top of each other: pw.x would run for hours or abort without a word."""
         super().setup()
-        pair = closest_pair(self.inputs.pw.structure.get_ase())
+        try:
+            pair = closest_pair(self.inputs.pw.structure.get_ase())
+        except DataError as error:
+            return self.exit_codes.ERROR_UNUSABLE_STRUCTURE.format(reason=error)
         if pair is not None and pair.distance < MIN_DISTANCE:
             return self.exit_codes.ERROR_OVERLAPPING_ATOMS.format(
                 first=pair.first, second=pair.second, distance=f"{pair.distance:.3f}"

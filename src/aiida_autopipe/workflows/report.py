@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiida.common.links import LinkType
 from aiida.orm import CalcJobNode, Node, ProcessNode, WorkChainNode, load_node
 
 from aiida_autopipe import __version__
 from aiida_autopipe.config.loading import dump_config
+from aiida_autopipe.core.validate.plan import EOS_PROPERTIES
 from aiida_autopipe.report.model import (
     EnergyVolumeCurve,
     ErrorMetrics,
@@ -30,7 +32,7 @@ from aiida_autopipe.report.model import (
     Trace,
     ValidationRow,
 )
-from aiida_autopipe.workflows.label import failure_reason
+from aiida_autopipe.workflows.functions import count_jobs, failure_reason
 from aiida_autopipe.workflows.progress import children
 from aiida_autopipe.workflows.timing import time_shares
 
@@ -114,9 +116,7 @@ def _status(run: WorkChainNode) -> Any:
 def _failure(run: WorkChainNode) -> str:
     if not run.is_terminated or run.is_finished_ok:
         return ""
-    if run.is_excepted:
-        return f"The run excepted: {run.exception}"
-    return str(run.exit_message or "The run was killed.")
+    return failure_reason(run)
 
 
 def _history(run: WorkChainNode) -> dict[str, Any]:
@@ -144,11 +144,7 @@ def _generations(steps: list[ProcessNode], labels: list[ProcessNode]) -> Iterato
     simulations = [s for s in steps if s.process_label == "MdWorkChain"]
     for index, training in enumerate(trainings):
         md = simulations[index] if index < len(simulations) else None
-        spent = sum(
-            step.outputs.summary["calculations"]
-            for step in labels
-            if step.pk < training.pk and "summary" in step.outputs
-        )
+        spent = sum(count_jobs(step) for step in labels if step.pk < training.pk)
         yield _generation(index, training, md, spent)
 
 
@@ -258,7 +254,7 @@ def _validation(
 ) -> list[ValidationRow]:
     if table is None:
         return []
-    table_node = node_ref(run.outputs.validation)
+    references = _reference_nodes(run)
     potential = node_ref(run.outputs.potential) if "potential" in run.outputs else None
     rows = []
     for row in table["rows"]:
@@ -271,10 +267,23 @@ def _validation(
                 label=PROPERTY_LABELS.get(row["name"], row["name"]),
                 tolerance=config["validate"]["tolerance"],
                 potential_node=potential,
-                reference_node=table_node,
+                reference_node=references[row["name"] not in EOS_PROPERTIES],
             )
         )
     return rows
+
+
+def _reference_nodes(run: WorkChainNode) -> tuple[NodeRef, NodeRef]:
+    """The labelled structures behind the reference values: equation of state, and the others."""
+    table = run.outputs.validation
+    validate = next(
+        link.node
+        for link in table.base.links.get_incoming(link_type=LinkType.RETURN).all()
+        if link.node.process_label == "ValidateWorkChain"
+    )
+    eos = validate.outputs.eos
+    others = validate.outputs.equilibrium if "equilibrium" in validate.outputs else eos
+    return node_ref(eos), node_ref(others)
 
 
 def _validation_missing(steps: list[ProcessNode]) -> str:
@@ -284,7 +293,7 @@ def _validation_missing(steps: list[ProcessNode]) -> str:
     last = validations[-1]
     if not last.is_terminated:
         return "The validation is still running."
-    return f"The validation failed: {last.exit_message}"
+    return f"The validation failed: {failure_reason(last)}"
 
 
 def _curve(run: WorkChainNode, table: dict[str, Any] | None, name: str) -> EnergyVolumeCurve | None:

@@ -8,8 +8,10 @@ from aiida.orm import AbstractCode, ArrayData, Dict, Int
 from aiida.plugins import CalculationFactory
 
 from aiida_autopipe.calculations.functions import split
+from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.workflows.functions import call, failure_reason
 
 
 class TrainWorkChain(WorkChain):
@@ -48,7 +50,8 @@ class TrainWorkChain(WorkChain):
         spec.exit_code(
             202, "ERROR_TOO_FEW", message="A fit needs at least 2 structures, there are {n}."
         )
-        spec.exit_code(401, "ERROR_FIT_FAILED", message="The fit failed: [{status}] {reason}")
+        spec.exit_code(402, "ERROR_SPLIT", message="The labels cannot be split: {reason}")
+        spec.exit_code(401, "ERROR_FIT_FAILED", message="The fit failed: {reason}")
 
     def split(self) -> ExitCode | None:
         """Assign each structure to the training or the test part."""
@@ -56,7 +59,10 @@ class TrainWorkChain(WorkChain):
             return self.exit_codes.ERROR_UNLABELLED
         if self.inputs.dataset.n_structures < 2:
             return self.exit_codes.ERROR_TOO_FEW.format(n=self.inputs.dataset.n_structures)
-        self.ctx.parts = split(self.inputs.dataset, self.inputs.split, self.inputs.seed)
+        try:
+            self.ctx.parts = call(split, self.inputs.dataset, self.inputs.split, self.inputs.seed)
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_SPLIT.format(reason=error)
         self.out_many(self.ctx.parts)
         return None
 
@@ -76,9 +82,7 @@ class TrainWorkChain(WorkChain):
         """Pass the potential on, or the trainer's own words."""
         fit = self.ctx.fit
         if not fit.is_finished_ok:
-            return self.exit_codes.ERROR_FIT_FAILED.format(
-                status=fit.exit_status, reason=fit.exit_message
-            )
+            return self.exit_codes.ERROR_FIT_FAILED.format(reason=failure_reason(fit))
         self.out("potential", fit.outputs.potential)
         self.out("metrics", fit.outputs.metrics)
         if "parity" in fit.outputs:

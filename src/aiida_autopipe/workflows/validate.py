@@ -7,8 +7,10 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.orm import Dict, Int
 
 from aiida_autopipe.calculations.functions import compare_properties, plan_eos, plan_equilibrium
+from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
+from aiida_autopipe.workflows.functions import call, failure_reason
 from aiida_autopipe.workflows.label import LabelWorkChain
 
 
@@ -41,6 +43,9 @@ class ValidateWorkChain(WorkChain):
             401, "ERROR_REFERENCE_EOS", message="No equation of state of the reference: {reason}"
         )
         spec.exit_code(402, "ERROR_COMPARISON", message="The comparison failed: {reason}")
+        spec.exit_code(
+            403, "ERROR_REFERENCE_STOPPED", message="The reference was not completed: {reason}"
+        )
 
     def _submit_labels(self, dataset: DatasetData) -> ToContext:
         inputs = self.exposed_inputs(LabelWorkChain, "label")
@@ -49,23 +54,26 @@ class ValidateWorkChain(WorkChain):
             LabelWorkChain, dataset=dataset, budget=Int(attempts * dataset.n_structures), **inputs
         )
 
-    def run_eos(self) -> ToContext:
+    def run_eos(self) -> ToContext | ExitCode:
         """Label the primitive cell at several volumes."""
-        dataset = plan_eos(self.inputs.crystal, self.inputs.settings)
+        try:
+            dataset = call(plan_eos, self.inputs.crystal, self.inputs.settings)
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_REFERENCE_EOS.format(reason=error)
         return ToContext(eos=self._submit_labels(dataset))
 
     def inspect_eos(self) -> ExitCode | None:
         """Find the structures the other properties need."""
         if not self.ctx.eos.is_finished_ok:
-            return self.exit_codes.ERROR_REFERENCE_EOS.format(reason=self.ctx.eos.exit_message)
+            return self.exit_codes.ERROR_REFERENCE_EOS.format(reason=failure_reason(self.ctx.eos))
         labelled = self.ctx.eos.outputs.labelled
         self.out("eos", labelled)
-        plan, node = plan_equilibrium.run_get_node(
-            self.inputs.crystal, labelled, self.inputs.settings
-        )
-        if not node.is_finished_ok:
-            return self.exit_codes.ERROR_REFERENCE_EOS.format(reason=node.exit_message)
-        self.ctx.plan = plan
+        try:
+            self.ctx.plan = call(
+                plan_equilibrium, self.inputs.crystal, labelled, self.inputs.settings
+            )
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_REFERENCE_EOS.format(reason=error)
         return None
 
     def should_run_equilibrium(self) -> bool:
@@ -76,20 +84,30 @@ class ValidateWorkChain(WorkChain):
         """Label strained cells and the vacancy at the equilibrium volume."""
         return ToContext(equilibrium=self._submit_labels(self.ctx.plan["structures"]))
 
-    def inspect_equilibrium(self) -> None:
+    def inspect_equilibrium(self) -> ExitCode | None:
         """Keep what was labelled; properties whose structures failed are reported as missing."""
+        if not self.ctx.equilibrium.is_finished:
+            return self.exit_codes.ERROR_REFERENCE_STOPPED.format(
+                reason=failure_reason(self.ctx.equilibrium)
+            )
         outputs = self.ctx.equilibrium.outputs
         if "labelled" in outputs:
             self.out("equilibrium", outputs.labelled)
         if "rejected" in outputs:
             self.report(f"{outputs.rejected.n_structures} validation structures were rejected")
+        return None
 
     def results(self) -> ExitCode | None:
         """Compare the potential with the reference."""
-        table, node = compare_properties.run_get_node(
-            self.inputs.potential, self.inputs.crystal, self.inputs.settings, **self.outputs
-        )
-        if not node.is_finished_ok:
-            return self.exit_codes.ERROR_COMPARISON.format(reason=node.exit_message)
+        try:
+            table = call(
+                compare_properties,
+                self.inputs.potential,
+                self.inputs.crystal,
+                self.inputs.settings,
+                **self.outputs,
+            )
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_COMPARISON.format(reason=error)
         self.out("table", table)
         return None

@@ -11,7 +11,6 @@ from aiida_autopipe.engines.espresso.pseudos import (
     FUNCTIONALS,
     Pseudo,
     available_pseudos,
-    choose_functional,
     debian_table,
     find_debian_folder,
 )
@@ -72,19 +71,3 @@ def test_chosen_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "Al.pz-vbc.UPF").touch()
     monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path))
     assert find_debian_folder() == tmp_path
-
-
-@pytest.mark.parametrize(
-    ("elements", "functional"), [(["Si"], "PZ"), (["Al", "Mg"], "PZ"), (["Si", "N"], "PBE")]
-)
-def test_functional_covers_all_elements(elements: list[str], functional: str) -> None:
-    assert choose_functional(elements) == functional
-
-
-def test_no_common_functional_names_the_gaps() -> None:
-    with pytest.raises(InputError, match="PZ lacks N; PBE lacks Al"):
-        choose_functional(["Al", "N"])
-
-
-def test_functional_among_what_is_at_hand() -> None:
-    assert choose_functional(["Si"], {"PBE": ["Si"]}) == "PBE"

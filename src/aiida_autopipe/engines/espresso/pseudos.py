@@ -88,31 +88,3 @@ def available_pseudos(folder: Path, functional: str) -> dict[str, Pseudo]:
         for element, pseudo in table[functional].items()
         if (folder / pseudo.file).is_file()
     }
-
-
-def choose_functional(
-    elements: Iterable[str], available: dict[str, Iterable[str]] | None = None
-) -> str:
-    """Return the first functional that has a pseudopotential for every element.
-
-    `available` maps each functional to the elements that are at hand; by default the whole table
-    counts. One functional serves a whole dataset, so a mixture is never offered. Raises InputError
-    that names the elements without a pseudopotential.
-    """
-    wanted = set(elements)
-    have = {
-        functional: set(rows)
-        for functional, rows in (debian_table() if available is None else available).items()
-    }
-    for functional in FUNCTIONALS:
-        if wanted <= have.get(functional, set()):
-            return functional
-    gaps = "; ".join(
-        f"{functional} lacks {', '.join(sorted(wanted - have.get(functional, set())))}"
-        for functional in FUNCTIONALS
-    )
-    raise InputError(
-        f"No single functional has pseudopotentials for {', '.join(sorted(wanted))} ({gaps}): "
-        "install a complete family with 'aiida-pseudo install sssp' and name it under "
-        "label: pseudopotentials."
-    )

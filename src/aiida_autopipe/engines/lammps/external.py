@@ -158,7 +158,7 @@ class ExternalForces:
                 self._library.lammps_force_timeout(self._handle)
             if self.error is None:
                 self._evaluate(step, n_local, tags, x, forces)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - re-raised once C has returned
             self.error = error
             self._library.lammps_force_timeout(self._handle)
 

@@ -120,32 +120,49 @@ class Program:
 
 
 def parse_log(text: str, stderr: str = "") -> Log:
-    """Summary of a (possibly cut off) log; an error that reached only `stderr` counts too."""
+    """Summary of a (possibly cut off) log; an error that reached only `stderr` counts too.
+
+    Raises:
+        EngineError: a number in it is not one.
+    """
     version = _VERSION.search(text)
     error = _ERROR.search(text) or _ERROR.search(stderr)
     halt = _HALT.search(text)
     loops = _LOOP.findall(text)
+    try:
+        halt_value = float(halt.group(2)) if halt else None
+        loop_seconds = sum(float(seconds) for seconds, _, _ in loops)
+    except ValueError as failure:
+        raise EngineError(f"The log cannot be read: {failure}.") from failure
     return Log(
         version=version.group(1) if version else "",
         # The echoed `print "..."` command contains the message too: only a line of its own counts.
         finished=re.search(rf"^{re.escape(END_MESSAGE)}$", text, re.MULTILINE) is not None,
         error=_SOURCE.sub("", error.group(1)).strip() if error else None,
         halt_step=int(halt.group(1)) if halt else None,
-        halt_value=float(halt.group(2)) if halt else None,
+        halt_value=halt_value,
         out_of_walltime="Wall time limit reached" in text,
         steps=sum(int(steps) for _, steps, _ in loops),
         n_atoms=int(loops[-1][2]) if loops else 0,
-        loop_seconds=sum(float(seconds) for seconds, _, _ in loops),
+        loop_seconds=loop_seconds,
     )
 
 
 def parse_trace(text: str) -> Trace:
-    """The file written by `fix print`; an incomplete last line and repeated steps are dropped."""
+    """The file written by `fix print`; an incomplete last line and repeated steps are dropped.
+
+    Raises:
+        EngineError: another line is not a row of numbers.
+    """
     rows: dict[int, list[float]] = {}
-    for line in text.split("\n")[1:-1]:
+    for number, line in enumerate(text.split("\n")[1:-1], start=2):
         words = line.split()
-        if len(words) == TRACE_COLUMNS:
+        try:
+            if len(words) != TRACE_COLUMNS:
+                raise ValueError(f"{len(words)} columns instead of {TRACE_COLUMNS}")
             rows.setdefault(int(words[0]), [float(word) for word in words])
+        except ValueError as error:
+            raise EngineError(f"Line {number} of the trace cannot be read: {error}.") from error
     table = np.array(list(rows.values()), dtype=np.float64).reshape(-1, TRACE_COLUMNS)
     return Trace(
         step=table[:, 0].astype(np.int64),
@@ -171,7 +188,10 @@ def parse_dump(text: str, n_atoms: int, rotation: NDArray[np.float64]) -> list[F
     """
     frames: dict[int, Frame] = {}
     for block in text.split("ITEM: TIMESTEP\n")[1:]:
-        frame = _parse_frame(block, rotation)
+        try:
+            frame = _parse_frame(block, rotation)
+        except (ValueError, LookupError) as error:
+            raise EngineError(f"A frame of the dump cannot be read: {error}.") from error
         if frame is not None and len(frame.atoms) == n_atoms:
             frames.setdefault(frame.step, frame)
     return list(frames.values())

@@ -1,0 +1,92 @@
+"""AiiDA's daemon as `mlip-auto run` needs it: started, cleared of leftovers, stopped when idle."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from aiida_autopipe.cli.commands import verdi_command
+from aiida_autopipe.core.errors import EngineError
+
+if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
+
+KILL_SECONDS = 30.0
+"""A daemon that was just started needs seconds to take up the processes it is to kill."""
+
+
+def ensure_daemon(workers: int) -> bool:
+    """Start the daemon where it is not running; True when this call started it.
+
+    Raises:
+        EngineError: it does not start.
+    """
+    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+
+    client = get_daemon_client()
+    if client.is_daemon_running:
+        return False
+    try:
+        client.start_daemon(number_workers=workers)
+    except DaemonException as error:
+        raise EngineError(
+            f"The AiiDA daemon does not start ({error}); look at {client.daemon_log_file}."
+        ) from error
+    return True
+
+
+def stop_idle_daemon() -> None:
+    """Stop the daemon this command started, unless another run needs it."""
+    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+    from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
+
+    # A function that was killed stays 'running' for ever, and no daemon runs one on its own.
+    active = QueryBuilder().append(
+        (WorkChainNode, CalcJobNode),
+        filters={"attributes.process_state": {"in": ["created", "running", "waiting"]}},
+    )
+    if active.count() > 0:
+        return
+    try:
+        get_daemon_client().stop_daemon(wait=True)
+    except (DaemonException, OSError) as error:
+        reason = " ".join(str(error).split())
+        stop = verdi_command("daemon", "stop")
+        click.echo(f"Warning: the daemon did not stop ({reason}); type: {stop}", err=True)
+
+
+def kill_orphans(run: ProcessNode) -> None:
+    """Kill what an ended run has left active, and say so; needs the daemon."""
+    from aiida.engine.processes.control import kill_processes
+
+    orphans = _orphans(run)
+    if not orphans:
+        return
+    pks = " ".join(str(node.pk) for node in orphans)
+    click.echo(f"Run {run.pk} has ended, but its processes {pks} were still active: killing them.")
+    # AiiDA logs every request and every answer; what counts is told below.
+    logging.getLogger("aiida.process_control").setLevel(logging.CRITICAL)
+    end = time.monotonic() + KILL_SECONDS
+    while orphans and time.monotonic() < end:
+        kill_processes(orphans, msg_text=f"left by run {run.pk}", timeout=5.0)
+        orphans = _orphans(run)
+        if orphans:
+            time.sleep(1.0)
+    if orphans:
+        left = [node.pk for node in orphans]
+        kill = verdi_command("process", "kill", *left)
+        click.echo(
+            f"Warning: the processes {' '.join(map(str, left))} cannot be reached; type: {kill}",
+            err=True,
+        )
+
+
+def _orphans(run: ProcessNode) -> list[ProcessNode]:
+    from aiida.orm import CalcJobNode, WorkChainNode
+
+    from aiida_autopipe.workflows.progress import active_below
+
+    return [node for node in active_below(run) if isinstance(node, WorkChainNode | CalcJobNode)]
