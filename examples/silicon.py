@@ -6,6 +6,7 @@ Use it as a starting point for your own scripts::
     verdi -p autopipe run examples/silicon.py
 """
 
+import sys
 from pathlib import Path
 
 from aiida.engine import run_get_node
@@ -17,12 +18,13 @@ from aiida_autopipe.workflows.launch import prepare
 HERE = Path(__file__).resolve().parent
 
 
-def main(input_file: Path = HERE / "silicon.yaml", runs: Path = Path("runs")) -> None:
+def main(input_file: Path = HERE / "silicon.yaml", runs: Path = Path("runs")) -> int:
     """Run the loop in this process, without the daemon, and write its report."""
     config, material = load_config(input_file)
     _, node = run_get_node(prepare(config, material).builder)
     print_results(node, write_results(node, runs / config.name))
+    return 0 if node.is_finished_ok else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

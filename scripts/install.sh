@@ -13,9 +13,10 @@ fail() {
     exit 1
 }
 
-# pip splits the paths of constraint files at blanks, and wrapper scripts quote this path.
+# pip splits the paths of constraint files at blanks, and wrapper scripts and job scripts quote paths.
 case $root in
-    *[!A-Za-z0-9/._+,@=~-]*) fail "the path of the checkout, $root, has a blank or another special character in it: move the checkout to a path of letters, digits and any of . _ + , @ = ~ -." ;;
+    *[[:space:]\'\"\`\$\\:\;\&\|\<\>\(\)]*)
+        fail "the path of the checkout, $root, has a blank, a quote or another character in it that the shell or pip would misread: move the checkout." ;;
 esac
 
 suits() {

@@ -13,13 +13,15 @@ from aiida_autopipe.cli import probe, setup_profile
 from aiida_autopipe.cli.main import put_environment_on_path
 from aiida_autopipe.engines.espresso.pseudos import candidate_folders, find_debian_folder
 
+# Before anything of AiiDA looks for `verdi`.
+put_environment_on_path()
+
 pytest_plugins = "aiida.tools.pytest_fixtures"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def aiida_profile(aiida_config: Any, aiida_profile_factory: Any) -> Iterator[Any]:
     """A temporary profile with a broker, so that processes can be submitted to a daemon."""
-    put_environment_on_path()
     with aiida_profile_factory(aiida_config, broker_backend="core.zeromq") as profile:
         for option, value in setup_profile.PROFILE_OPTIONS.items():
             # Caching would let one test answer for another.

@@ -1,5 +1,6 @@
 """Guards on the repository itself: layers, entry points, exit codes, tracked files, hooks."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -113,3 +114,26 @@ def test_constraints_pin_every_version() -> None:
         pins = [line for line in lines if line and not line.startswith("#")]
         assert pins
         assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==\S+", line)] == []
+
+
+def test_work_chains_notice_when_a_calculation_function_fails() -> None:
+    """A bare call of a function that ended with an exit code gives an empty dictionary."""
+    workflows = ROOT / "src" / "aiida_autopipe" / "workflows"
+    bare = []
+    for path in sorted(workflows.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            and node.module == "aiida_autopipe.calculations.functions"
+            for alias in node.names
+        }
+        bare += [
+            f"{path.name}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in functions
+        ]
+    assert not bare, f"use workflows.functions.call: {bare}"

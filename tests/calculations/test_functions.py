@@ -128,6 +128,9 @@ def settings_of_the_record() -> Dict:
     return Dict(json.loads(RECORD.read_text())["settings"])
 
 
+OUTCOME = {"ok": [0], "rejected": {}, "pseudos": {"Si": "md5"}, "calculations": 1}
+
+
 def test_labels_and_rejects() -> None:
     run, parameters, trajectory = recorded("base")
     crystal = Atoms("Si2", run["positions"], cell=run["cell"], pbc=True)
@@ -137,7 +140,7 @@ def test_labels_and_rejects() -> None:
     lonely.set_array("forces", np.zeros((1, 1, 3)))
     lonely.set_array("stress", np.ones((1, 3, 3)))
     energies = Dict({"energy": -103.0, "energy_smearing": -0.5})
-    outcome = {"ok": [1, 2], "rejected": {"0": "no convergence"}, "pseudos": {"Si": "md5"}}
+    outcome = {**OUTCOME, "ok": [1, 2], "rejected": {"0": "no convergence"}, "calculations": 5}
     outputs = collect_labels(
         source,
         settings_of_the_record(),
@@ -158,6 +161,13 @@ def test_labels_and_rejects() -> None:
     assert outputs["labelled"].method_fingerprint == data.method_fingerprint is not None
     rejected = outputs["rejected"].get_dataset()
     assert rejected.columns["reason"].tolist() == ["no convergence"]
+    assert outputs["summary"].get_dict() == {
+        "requested": 3,
+        "ok": 2,
+        "rejected": 1,
+        "not_run": 0,
+        "calculations": 5,
+    }
 
 
 def test_relaxed_positions_are_labelled() -> None:
@@ -167,7 +177,7 @@ def test_relaxed_positions_are_labelled() -> None:
     data = collect_labels(
         node([start], relax=[True]),
         settings_of_the_record(),
-        Dict({"ok": [0], "rejected": {}, "pseudos": {"Si": "md5"}}),
+        Dict(OUTCOME),
         parameters_0=parameters,
         trajectory_0=trajectory,
         structure_0=StructureData(ase=relaxed),
@@ -176,17 +186,33 @@ def test_relaxed_positions_are_labelled() -> None:
     assert data.columns["relax"].tolist() == [True]
 
 
-def test_output_without_energy() -> None:
-    run, _, trajectory = recorded("base")
-    message = failure(
-        collect_labels,
-        node([Atoms("Si2", run["positions"], cell=run["cell"], pbc=True)]),
+def test_one_useless_output_does_not_spoil_the_others() -> None:
+    run, parameters, trajectory = recorded("base")
+    crystal = Atoms("Si2", run["positions"], cell=run["cell"], pbc=True)
+    stressless = ArrayData()
+    stressless.set_array("forces", np.zeros((1, 2, 3)))
+    outputs = collect_labels(
+        node([crystal] * 5, relax=[False, False, False, True, False]),
         settings_of_the_record(),
-        Dict({"ok": [0], "rejected": {}, "pseudos": {"Si": "md5"}}),
+        Dict({**OUTCOME, "ok": [0, 1, 2, 3]}),
         parameters_0=Dict({}),
         trajectory_0=trajectory,
+        parameters_1=parameters,
+        trajectory_1=stressless,
+        parameters_2=parameters,
+        trajectory_2=trajectory,
+        parameters_3=parameters,
+        trajectory_3=trajectory,
     )
-    assert message == "pw.x printed no total energy."
+    assert outputs["labelled"].get_dataset().columns["source_index"].tolist() == [2]
+    rejected = outputs["rejected"].get_dataset()
+    assert rejected.columns["source_index"].tolist() == [0, 1, 3]
+    assert rejected.columns["reason"].tolist() == [
+        "pw.x printed no total energy.",
+        "pw.x ended well but printed no stress.",
+        "pw.x ended well but gave no output structure.",
+    ]
+    assert outputs["summary"]["not_run"] == 1
 
 
 # ------------------------------------------------------------------ merge and split
@@ -301,14 +327,23 @@ def test_candidates_are_the_frames_above_the_threshold() -> None:
         )
         for k, gammas in ((10, [1.0, 9.0]), (2, [3.0, 0.5, 2.0]), (3, [0.1]))
     }
-    found = collect_candidates(Dict({"gamma_select": 1.5}), **frames)["candidates"].get_dataset()
+    simulations = List([{"survival": 1.0}, {"survival": 0.5}])
+    choice = Dict({"gamma_select": 1.5, "generation": 3})
+    outputs = collect_candidates(choice, simulations, **frames)
+    assert outputs["summary"]["survival"] == 0.75
+    assert outputs["summary"]["new_candidates"] == 3
+    found = outputs["candidates"].get_dataset()
+    assert set(found.columns["generation"].tolist()) == {3}
     # In the order of the simulations, 2 before 10.
     assert found.columns["gamma_max"].tolist() == [3.0, 2.0, 9.0]
     assert found.columns["run"].tolist() == [2, 2, 10]
     assert set(found.columns["origin"].tolist()) == {"md"}
-    assert "candidates" not in collect_candidates(Dict({"gamma_select": 50.0}), **frames)
+    none = collect_candidates(Dict({"gamma_select": 50.0, "generation": 3}), simulations, **frames)
+    assert "candidates" not in none
+    assert none["summary"]["new_candidates"] == 0
 
 
 def test_frames_without_gamma() -> None:
-    message = failure(collect_candidates, Dict({"gamma_select": 1.0}), frames_1=node(copies(1)))
+    choice = Dict({"gamma_select": 1.0, "generation": 0})
+    message = failure(collect_candidates, choice, List([]), frames_1=node(copies(1)))
     assert message == "The frames 'frames_1' have no column gamma_max to choose by."

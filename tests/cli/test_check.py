@@ -28,7 +28,7 @@ def test_output_is_an_input_file_with_the_cost(
 ) -> None:
     assert invoke(["check", str(silicon), "--offline"]) == 0
     captured = capsys.readouterr()
-    assert "# DFT calculations at most: 106" in captured.out
+    assert "# DFT calculations at most: 104" in captured.out
     assert "Not checked: codes and pseudopotentials" in captured.err
     expanded = silicon.with_name("expanded.yaml")
     expanded.write_text(captured.out)
@@ -41,7 +41,7 @@ def test_json(silicon: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check", str(silicon), "--offline", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["config"]["budget"]["labels"] == 80
-    assert answer["max_dft_calculations"]["total"] == 106
+    assert answer["max_dft_calculations"]["total"] == 104
     assert answer["initial_structures"] > 0
     assert answer["checked_aiida"] is False
 

@@ -73,7 +73,7 @@ def test_wrong_command_line_exits_2(
 
 @pytest.mark.parametrize(
     "error",
-    [InputError("Temperature -3 K\nis negative."), FileNotFoundError(2, "No such file", "x")],
+    [InputError("Temperature  -3 K is negative."), FileNotFoundError(2, "No such file", "x")],
 )
 def test_expected_error_is_one_line_and_exit_1(
     error: Exception,
@@ -84,6 +84,14 @@ def test_expected_error_is_one_line_and_exit_1(
     assert main.invoke(["setup"]) == 1
     text = capsys.readouterr().err
     assert text.startswith("Error: ") and text.count("\n") == 1
+
+
+def test_several_problems_are_one_line_each(
+    failing_command: list[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing_command.append(InputError("no pw.x\nno pseudopotential for Ba"))
+    assert main.invoke(["setup"]) == 1
+    assert capsys.readouterr().err == "Error: no pw.x\nError: no pseudopotential for Ba\n"
 
 
 def test_aiida_error_is_one_line(

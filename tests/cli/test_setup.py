@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from aiida_autopipe.cli import main, probe, setup_profile
-from aiida_autopipe.cli.profile import load
 from aiida_autopipe.core.errors import EngineError, InputError
 
 COMMAND = Path(sys.executable).with_name("mlip-auto")
@@ -80,6 +79,13 @@ def test_a_users_profile_is_not_touched_without_being_asked(tmp_path: Path) -> N
     asked = mlip_auto(tmp_path, "setup", "--profile", "autopipe")
     assert asked.returncode == 0
     assert configuration(tmp_path)["default_profile"] == "mine"
+    assert "AIIDA_PROFILE" not in asked.stdout
+
+    # From now on the commands pick the profile 'autopipe', unless they are told.
+    again = mlip_auto(tmp_path, "setup", "--profile", "mine")
+    assert "for this one type 'export AIIDA_PROFILE=mine'" in again.stdout
+    told = mlip_auto(tmp_path, "setup", "--profile", "mine", AIIDA_PROFILE="mine")
+    assert "AIIDA_PROFILE" not in told.stdout
 
 
 def test_missing_programs_are_told_with_what_to_type(tmp_path: Path) -> None:
@@ -160,7 +166,8 @@ def test_probes_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_an_lmp_with_ml_pace_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     banner = "Large-scale Atomic/Molecular Massively Parallel Simulator - 2 Aug 2023"
-    lmp = executable(tmp_path / "lmp", f"echo '{banner}'; echo 'pace pace/extrapolation'")
+    answer = f"{banner}\nInstalled packages:\n\nML-PACE\n\n* Pair styles\npace pace/extrapolation"
+    lmp = executable(tmp_path / "lmp", f"cat <<'END'\n{answer}\nEND")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     found = probe.probe_lammps()
     assert (found.path, found.version, found.interface) == (lmp, "2 Aug 2023", "ml-pace")
@@ -172,10 +179,17 @@ def test_a_program_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
         probe.probe_pw(executable(tmp_path / "pw.x", "exec sleep 20"))
 
 
-def test_commands_load_the_profile_or_say_what_to_type(aiida_profile: Any) -> None:
-    assert load() == aiida_profile.name
-    with pytest.raises(EngineError, match=r"'nonsense'.*type 'mlip-auto setup' first"):
-        load("nonsense")
+def test_the_library_path_of_a_job_survives_any_folder(tmp_path: Path) -> None:
+    place = tmp_path / "it's $HOME" / "bin" / "autopipe-lammps"
+    lines = setup_profile.lammps_prepend(place, "library")
+    script = f'{lines}\necho "$LD_LIBRARY_PATH"'
+    library = str(place.parent.parent / "lib")
+    for before, expected in ((None, library), ("/a b", f"{library}:/a b")):
+        environment = {} if before is None else {"LD_LIBRARY_PATH": before}
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{expected}\n"
 
 
 def test_setup_without_a_writable_folder_is_one_line(

@@ -117,7 +117,7 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"seed": -1}, "seed: -1 must be at least 0"),
         ({"name": "a/b"}, "name: 'a/b' must be letters, digits"),
         ({"budget": {"labels": 0}}, "budget.labels: 0 must be greater than 0"),
-        ({"budget": {"labels": 1}}, "budget.labels: 1 leaves nothing"),
+        ({"budget": {"labels": 1}}, "budget.labels: 1 is too few"),
         ({"budget": {"hours": 0}}, "budget.hours: 0 must be greater than 0"),
         ({"budget": 80}, "budget: 80 must be a block of keys (labels, hours)"),
         (
@@ -145,6 +145,7 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"loop": {"stop": {"survival": 2}}}, "loop.stop.survival: 2 must be at most 1"),
         ({"loop": {"max_generations": 1}}, "must not be smaller than min_generations (3)"),
         ({"validate": {"tolerance": float("nan")}}, "validate.tolerance: nan must be"),
+        ({"validate": {"properties": []}}, "must have at least 1 value"),
         ({"validate": {"properties": ["C99"]}}, "validate.properties[0]: 'C99' is not a valid"),
         ({"zzz": 1}, "zzz: unknown key; valid: name, material, goal"),
     ],

@@ -155,6 +155,31 @@ def test_another_dump_is_unreadable(parse: Any, tmp_path: Path) -> None:
     assert "columns 'ITEM: ATOMS id element xs ys zs" in process.exit_message
 
 
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("binary_log", "log.lammps is not text: invalid start byte at byte "),
+        ("garbage_log", "The log cannot be read: could not convert string to float: '1.2.3'."),
+        ("garbage_trace", "Line 3 of the trace cannot be read: could not convert string to float"),
+        ("ragged_trace", "Line 3 of the trace cannot be read: 4 columns instead of 7."),
+        ("binary_trace", "trace.dat is not text: invalid start byte at byte "),
+        ("garbage_dump", "A frame of the dump cannot be read: "),
+        ("unknown_element", "A frame of the dump cannot be read: 'Zz'."),
+    ],
+)
+def test_garbage_is_unreadable(parse: Any, case: str, message: str) -> None:
+    outputs, process = parse(case)
+    assert process.exit_status == LammpsCalculation.exit_codes.ERROR_OUTPUT_UNREADABLE.status
+    assert message in process.exit_message
+    assert outputs == {}
+
+
+def test_standard_error_in_another_encoding(parse: Any) -> None:
+    _, process = parse("latin1_stderr")
+    assert process.exit_status == 301
+    assert "log.lammps is missing. Kein Speicher" in process.exit_message
+
+
 def test_what_the_scheduler_found_goes_first(parse: Any) -> None:
     outputs, process = parse("killed", exit_status=120)
     assert (process.exit_status, process.exit_message) == (120, "the scheduler's own message")

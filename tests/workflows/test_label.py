@@ -72,6 +72,17 @@ def test_labels_and_rejections(run_labels: Any, rattled: list[Atoms], overlappin
     }
 
 
+def test_a_senseless_cell_costs_nothing(run_labels: Any, rattled: list[Atoms]) -> None:
+    """A cell without volume is rejected before anything runs; the others are labelled."""
+    flat = rattled[0].copy()
+    flat.set_cell(np.zeros((3, 3)))
+    outputs, node = run_labels([flat, rattled[1]], budget=1)
+    assert node.is_finished_ok
+    assert len(jobs(node)) == 1
+    assert outputs["labelled"].get_dataset().columns["source_index"].tolist() == [1]
+    assert "no volume" in str(outputs["rejected"].get_dataset().columns["reason"][0])
+
+
 def test_budget_is_never_exceeded(run_labels: Any, rattled: list[Atoms]) -> None:
     """More structures than budget: exactly the budget is spent, the first structures first."""
     outputs, node = run_labels(rattled, budget=3)

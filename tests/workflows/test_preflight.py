@@ -1,6 +1,9 @@
 """What a run needs from AiiDA: codes that exist, pseudopotentials for every element."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,49 @@ import pytest
 from aiida_autopipe.cli import setup_profile
 from aiida_autopipe.config.expand import expand_with_material
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.workflows.preflight import preflight, resolve_pseudos
+from aiida_autopipe.workflows.preflight import (
+    choose_profile,
+    load_profile,
+    preflight,
+    resolve_pseudos,
+)
 
 
 def expanded(**sections: Any) -> Any:
     """Configuration and crystal of silicon, or another material."""
     user = {"material": "Si", "goal": "elastic", **sections}
     return expand_with_material(user, Path(), "run")
+
+
+def test_which_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIIDA_PROFILE", raising=False)
+    assert choose_profile([], None) is None
+    assert choose_profile(["mine"], "mine") == "mine"
+    assert choose_profile(["mine", "autopipe"], "mine") == "autopipe"
+    monkeypatch.setenv("AIIDA_PROFILE", "mine")
+    assert choose_profile(["mine", "autopipe"], "autopipe") == "mine"
+
+
+def test_a_loaded_profile_is_kept(aiida_profile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIIDA_PROFILE", "nonsense")
+    assert load_profile() == aiida_profile.name
+
+
+def test_profile_of_the_environment(aiida_profile: Any) -> None:
+    """In a process of its own, which has no profile loaded."""
+    code = "from aiida_autopipe.workflows.preflight import load_profile; print(load_profile())"
+
+    def load(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "AIIDA_PROFILE": name},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert load(aiida_profile.name).stdout == f"{aiida_profile.name}\n"
+    assert "AIIDA_PROFILE: AiiDA has no profile 'nonsense'; it has " in load("nonsense").stderr
 
 
 @pytest.fixture

@@ -49,6 +49,9 @@ def validate_dataset(node: DatasetData, _: Any) -> str | None:
 class AceCalculation(CalcJob):
     """Fit a linear ACE potential to a labelled dataset; see `aiida_autopipe.core.ace.job`."""
 
+    # Raise it with any change that gives other results for the same inputs: old ones stop counting.
+    CACHE_VERSION = 1
+
     @classmethod
     def define(cls, spec: Any) -> None:
         """Declare inputs, outputs and exit codes."""

@@ -27,6 +27,9 @@ class LammpsCalculation(CalcJob):
     The code is a `lmp` with ML-PACE, or `autopipe-lammps` (settings: `interface`).
     """
 
+    # Raise it with any change that gives other results for the same inputs: old ones stop counting.
+    CACHE_VERSION = 1
+
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Declare inputs, outputs and exit codes."""

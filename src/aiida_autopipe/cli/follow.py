@@ -80,6 +80,8 @@ def one_line(progress: Progress) -> str:
         parts.append(f"{progress.rejected} rejected")
     if progress.stage == "md":
         parts.append(f"{progress.simulations_done} simulations done")
+    if progress.stage == "validate":
+        parts.append(f"{progress.validation_done} calculations done")
     if progress.energy_rmse is not None:
         parts.append(f"test error {_errors(progress)}")
     if progress.paused:
@@ -95,6 +97,10 @@ def panel(run: WorkChainNode, progress: Progress) -> Group:
     elapsed = time.strftime("%H:%M:%S", time.gmtime(progress.seconds))
     table.add_row("run", f"{run.label} (pk {run.pk}), {progress.state}, {elapsed}")
     detail = f" - {progress.detail}" if progress.detail else ""
+    if progress.stage == "md":
+        detail += f", {progress.simulations_done} simulations done"
+    if progress.stage == "validate":
+        detail += f", {progress.validation_done} calculations done"
     table.add_row("stage", f"{progress.stage}{detail}")
     table.add_row("generation", str(progress.generation or "before the first"))
     labels = f"{progress.labels_done} of {progress.budget}"

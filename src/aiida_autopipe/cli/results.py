@@ -38,7 +38,7 @@ def print_results(node: WorkChainNode, written: dict[str, Path]) -> None:
         click.echo(f"Details: {verdi_command('process', 'report', node.pk)}", err=True)
     labels = summary["labels"]
     click.echo(
-        f"{summary['generations']} fits, {labels['requested']} labels requested, "
+        f"{summary['generations']} generations, {labels['requested']} labels requested, "
         f"{labels['ok']} ok, {labels['rejected']} rejected. {summary['stop_reason']}"
     )
     for row in summary["validation"]:

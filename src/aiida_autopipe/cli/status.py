@@ -83,9 +83,7 @@ def _print_one(run: WorkChainNode) -> None:
 def _state(run: WorkChainNode) -> str:
     from aiida_autopipe.workflows.progress import state_of
 
-    if not run.is_terminated:
-        return state_of(run)
-    return "finished" if run.is_finished_ok else "failed"
+    return "failed" if run.is_finished and not run.is_finished_ok else state_of(run)
 
 
 def _print_daemon(runs: list[WorkChainNode]) -> None:

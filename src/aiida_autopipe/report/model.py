@@ -292,6 +292,11 @@ class Report(_Model):
     warnings: list[str] = []
 
     @property
+    def n_generations(self) -> int:
+        """Generations of active learning: fits that were sent into MD; a last fit may follow."""
+        return sum(bool(g.simulations) for g in self.generations)
+
+    @property
     def final(self) -> Generation | None:
         """The last generation, whose potential is the result; None if nothing was trained."""
         return self.generations[-1] if self.generations else None

@@ -130,7 +130,8 @@ def cards(report: Report) -> list[Card]:
             "Wall time",
             duration(report.wall_seconds),
             "",
-            plural(len(report.generations), "generation"),
+            f"{plural(report.n_generations, 'generation')}, "
+            f"{plural(len(report.generations), 'fit')}",
             report.process,
         ),
     ]

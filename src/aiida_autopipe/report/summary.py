@@ -25,7 +25,8 @@ def summary(report: Report) -> dict[str, Any]:
         "seed": report.seed,
         "created": report.created.isoformat(),
         "autopipe_version": report.autopipe_version,
-        "generations": len(report.generations),
+        "generations": report.n_generations,
+        "fits": len(report.generations),
         "labels": {
             "requested": report.labels.requested,
             "ok": report.labels.ok,

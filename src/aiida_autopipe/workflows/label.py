@@ -16,6 +16,7 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 from ase import Atoms
 
 from aiida_autopipe.calculations.functions import collect_labels, extract_structure
+from aiida_autopipe.core.ace.neighbours import check_geometry
 from aiida_autopipe.core.errors import AutopipeError, InputError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.espresso.pw import (
@@ -118,11 +119,17 @@ class LabelWorkChain(WorkChain):
             return self.exit_codes.ERROR_MISSING_PSEUDOPOTENTIAL.format(elements=", ".join(missing))
         data = self.inputs.dataset.get_dataset()
         settings = PwSettings.from_dict(self.inputs.settings.get_dict())
-        affordable = list(range(min(len(data), self.inputs.budget.value)))
-        cost = {i: _cost(settings, data.atoms(i)) for i in affordable}
-        self.ctx.pending = sorted(affordable, key=lambda i: (-cost[i], i))
         self.ctx.ok = []
         self.ctx.rejected = {}
+        cost: dict[int, float] = {}
+        for index in range(len(data)):
+            if len(cost) == self.inputs.budget.value:
+                break
+            try:
+                cost[index] = _cost(settings, data.atoms(index))
+            except AutopipeError as error:
+                self._reject(index, str(error))
+        self.ctx.pending = sorted(cost, key=lambda index: (-cost[index], index))
         return None
 
     @property
@@ -148,10 +155,19 @@ class LabelWorkChain(WorkChain):
         data = self.inputs.dataset.get_dataset()
         settings = PwSettings.from_dict(self.inputs.settings.get_dict())
         running = {}
-        for index in self.ctx.wave:
-            builder = self._build(settings, data.atoms(index), index, attempts)
+        for index in list(self.ctx.wave):
+            try:
+                builder = self._build(settings, data.atoms(index), index, attempts)
+            except AutopipeError as error:
+                self.ctx.wave.remove(index)
+                self._reject(index, str(error))
+                continue
             running[f"structure_{index}"] = self.submit(builder)
         return ToContext(**running)
+
+    def _reject(self, index: int, reason: str) -> None:
+        self.ctx.rejected[str(index)] = reason
+        self.report(f"structure {index} is rejected: {reason}")
 
     def _build(self, settings: PwSettings, atoms: Atoms, index: int, attempts: int) -> Any:
         mesh, offset = kpoints(settings, atoms)
@@ -162,7 +178,7 @@ class LabelWorkChain(WorkChain):
         builder.kpoints = points
         builder.max_iterations = Int(attempts)
         builder.pw.code = self.inputs.code
-        builder.pw.structure = extract_structure(self.inputs.dataset, Int(index))
+        builder.pw.structure = call(extract_structure, self.inputs.dataset, Int(index))
         builder.pw.parameters = Dict(parameters(settings, atoms, relax=relaxed(atoms)))
         builder.pw.pseudos = {
             el: self.inputs.pseudos[el] for el in set(boxed.get_chemical_symbols())
@@ -191,8 +207,7 @@ class LabelWorkChain(WorkChain):
                 for job in jobs(node):
                     job.outputs.remote_folder._clean()
             else:
-                self.ctx.rejected[str(index)] = reason = failure_reason(node)
-                self.report(f"structure {index} is rejected: {reason}")
+                self._reject(index, failure_reason(node))
 
     def results(self) -> ExitCode | None:
         """Collect labels and reasons into datasets."""
@@ -231,4 +246,7 @@ def relaxed(atoms: Atoms) -> bool:
 
 
 def _cost(settings: PwSettings, atoms: Atoms) -> float:
+    """What a label costs in relation to others; raises DataError for a senseless structure."""
+    boxed = in_box(atoms)
+    check_geometry(boxed)
     return relative_cost(settings, atoms) * (TYPICAL_IONIC_STEPS if relaxed(atoms) else 1)

@@ -32,6 +32,7 @@ class Progress:
         budget: most label calculations.
         rejected: labels that failed.
         simulations_done: simulations of the current generation that ended.
+        validation_done: calculations of the validation that ended; outside the budget.
         energy_rmse: of the held-out labels, newest fit, eV/atom; None before the first fit.
         forces_rmse: likewise, eV/Å.
         seconds: since the run was started.
@@ -47,6 +48,7 @@ class Progress:
     budget: int
     rejected: int
     simulations_done: int
+    validation_done: int
     energy_rmse: float | None
     forces_rmse: float | None
     seconds: float
@@ -72,10 +74,6 @@ def snapshot(run: WorkChainNode) -> Progress:
             running += len(ended) - sum(ended)
             rejected += structure.is_terminated and not structure.is_finished_ok
     simulations = [step for step in steps if step.process_label == "MdWorkChain"]
-    simulations_done = 0
-    if simulations:
-        jobs = [c for c in simulations[-1].called if isinstance(c, CalcJobNode)]
-        simulations_done = sum(job.is_terminated for job in jobs)
     errors = _test_errors(steps)
     stage = STAGES[current.process_label] if current is not None else "generate"
     return Progress(
@@ -87,7 +85,8 @@ def snapshot(run: WorkChainNode) -> Progress:
         labels_running=running,
         budget=int(run.inputs.config["budget"]["labels"]),
         rejected=rejected,
-        simulations_done=simulations_done,
+        simulations_done=_ended_jobs(simulations[-1]) if simulations else 0,
+        validation_done=_ended_jobs(current) if current is not None and stage == "validate" else 0,
         energy_rmse=errors[0],
         forces_rmse=errors[1],
         seconds=((run.mtime if run.is_terminated else timezone.now()) - run.ctime).total_seconds(),
@@ -113,6 +112,11 @@ def active_below(node: ProcessNode) -> Iterator[ProcessNode]:
         if not child.is_terminated:
             yield child
             yield from active_below(child)
+
+
+def _ended_jobs(step: ProcessNode) -> int:
+    jobs_below = (c for c in step.called_descendants if isinstance(c, CalcJobNode))
+    return sum(job.is_terminated for job in jobs_below)
 
 
 def _structures(step: ProcessNode) -> list[WorkChainNode]:
