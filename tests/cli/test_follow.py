@@ -53,9 +53,12 @@ def test_paused_processes_are_told_once_a_set(
 
 
 class Client:
-    """A daemon client that only says whether its daemon runs."""
+    """A daemon client that only says whether its daemon runs, and answers when it does."""
 
     is_daemon_running = False
+
+    def get_status(self) -> dict[str, str]:
+        return {"status": "active"}
 
 
 def test_daemon_trouble_is_told_again_after_a_repair(

@@ -115,7 +115,7 @@ def test_another_executable_takes_the_label_and_the_old_code_stays(
 def test_families_carry_the_cutoffs_of_the_table(pz_family: Any) -> None:
     assert set(pz_family.elements) >= {"Si", "Al", "Cu"}
     cutoffs = pz_family.get_recommended_cutoffs(elements=("Si",), unit="Ry")
-    assert cutoffs == (20.0, 80.0)
+    assert cutoffs == (26.0, 104.0)
     assert setup_profile.find_family("autopipe/debian/PBE") is not None
     assert setup_profile.find_family("autopipe/debian/nonsense") is None
 

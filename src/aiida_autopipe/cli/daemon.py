@@ -12,10 +12,31 @@ from aiida_autopipe.cli.commands import verdi_command
 from aiida_autopipe.core.errors import EngineError
 
 if TYPE_CHECKING:
+    from aiida.engine.daemon.client import DaemonClient
     from aiida.orm import ProcessNode
 
 KILL_SECONDS = 30.0
 """A daemon that was just started needs seconds to take up the processes it is to kill."""
+
+
+def is_alive(client: DaemonClient) -> bool:
+    """True when the daemon answers; its PID file alone proves nothing, it outlives a killed one."""
+    from aiida.engine.daemon.client import (
+        DaemonException,
+        DaemonNotRunningException,
+        DaemonStalePidException,
+    )
+
+    if not client.is_daemon_running:
+        return False
+    try:
+        client.get_status()
+    except (DaemonNotRunningException, DaemonStalePidException):
+        return False
+    except DaemonException:
+        # It is there, but too busy to answer in time.
+        return True
+    return True
 
 
 def ensure_daemon(workers: int) -> bool:
@@ -27,7 +48,7 @@ def ensure_daemon(workers: int) -> bool:
     from aiida.engine.daemon.client import DaemonException, get_daemon_client
 
     client = get_daemon_client()
-    if client.is_daemon_running:
+    if is_alive(client):
         return False
     try:
         client.start_daemon(number_workers=workers)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiida_autopipe.cli.commands import verdi_command
+from aiida_autopipe.cli.daemon import is_alive
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
@@ -157,7 +158,7 @@ class _DaemonWatch:
 
         from aiida_autopipe.workflows.progress import active_below, state_of
 
-        if not get_daemon_client().is_daemon_running:
+        if not is_alive(get_daemon_client()):
             return (
                 f"The AiiDA daemon is not running; type `{verdi_command('daemon', 'start')}` and "
                 "the run goes on."

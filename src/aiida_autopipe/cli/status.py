@@ -12,6 +12,7 @@ from rich.table import Table
 
 from aiida_autopipe.cli import options
 from aiida_autopipe.cli.commands import mlip_auto_command, verdi_command
+from aiida_autopipe.cli.daemon import is_alive
 
 if TYPE_CHECKING:
     from aiida.orm import WorkChainNode
@@ -90,6 +91,6 @@ def _print_daemon(runs: list[WorkChainNode]) -> None:
     from aiida.engine.daemon.client import get_daemon_client
 
     waiting = any(not run.is_terminated for run in runs)
-    if waiting and not get_daemon_client().is_daemon_running:
+    if waiting and not is_alive(get_daemon_client()):
         start = verdi_command("daemon", "start")
         click.echo(f"The daemon is not running: `{start}` lets the runs go on.", err=True)
