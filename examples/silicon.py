@@ -4,6 +4,8 @@ Use it as a starting point for your own scripts::
 
     mlip-auto setup
     verdi -p autopipe run examples/silicon.py
+
+Another input file may be named behind it.
 """
 
 import sys
@@ -15,10 +17,8 @@ from aiida_autopipe.cli.results import print_results, write_results
 from aiida_autopipe.config.expand import load_config
 from aiida_autopipe.workflows.launch import prepare
 
-HERE = Path(__file__).resolve().parent
 
-
-def main(input_file: Path = HERE / "silicon.yaml", runs: Path = Path("runs")) -> int:
+def main(input_file: Path, runs: Path = Path("runs")) -> int:
     """Run the loop in this process, without the daemon, and write its report."""
     config, material = load_config(input_file)
     _, node = run_get_node(prepare(config, material).builder)
@@ -27,4 +27,6 @@ def main(input_file: Path = HERE / "silicon.yaml", runs: Path = Path("runs")) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # `verdi run` gives no full path in __file__, but the path as it was typed here.
+    script, *arguments = sys.argv
+    sys.exit(main(Path(arguments[0]) if arguments else Path(script).with_name("silicon.yaml")))
