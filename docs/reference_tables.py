@@ -33,7 +33,11 @@ def write(folder: Path) -> None:
 def our_entry_points(group: str) -> list[EntryPoint]:
     """Return our entry points of one group, by name."""
     return sorted(
-        (point for point in entry_points(group=group) if point.name.startswith(PREFIX)),
+        (
+            point
+            for point in entry_points(group=group)
+            if point.name.startswith(PREFIX) or point.value.startswith("aiida_autopipe.")
+        ),
         key=lambda point: point.name,
     )
 
@@ -53,7 +57,8 @@ def entry_point_table() -> Iterator[str]:
     """Yield one table of all entry points."""
     yield "| group | entry point | what it is |"
     yield "| --- | --- | --- |"
-    for group in (*PROCESS_GROUPS, "aiida.parsers", "aiida.data"):
+    ours = ("autopipe.generators", "autopipe.surrogates")
+    for group in (*PROCESS_GROUPS, "aiida.parsers", "aiida.data", *ours):
         for point in our_entry_points(group):
             yield f"| `{group}` | `{point.name}` | {cell(first_sentence(point.load()))} |"
 
@@ -140,10 +145,23 @@ def commands() -> Iterator[str]:
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None, name
-        yield f"## `mlip-auto {name}`\n"
-        yield "```text"
-        yield command.get_help(click.Context(command, info_name=name, parent=context))
-        yield "```\n"
+        yield from _command_help(command, name, context, "##")
+
+
+def _command_help(
+    command: click.Command, name: str, parent: click.Context, level: str
+) -> Iterator[str]:
+    """Yield the help of a command, and of its subcommands below it."""
+    context = click.Context(command, info_name=name, parent=parent)
+    yield f"{level} `{context.command_path}`\n"
+    yield "```text"
+    yield command.get_help(context)
+    yield "```\n"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            subcommand = command.get_command(context, below)
+            assert subcommand is not None, below
+            yield from _command_help(subcommand, below, context, level + "#")
 
 
 def dataset_file() -> Iterator[str]:

@@ -65,7 +65,7 @@ pip_install() {
         PIP_DISABLE_PIP_VERSION_CHECK=1 \
         .venv/bin/python -m pip install -q --no-input -e ".[$extras]" && return
     free=$(df -Pm . | awk 'NR == 2 { print $4 }')
-    fail "pip could not install the package (see above; $free MB are free on this disk, about 2500 MB are needed, and a package index must be reachable)."
+    fail "pip could not install the package (see above; $free MB are free on this disk, about 2500 MB are needed, with the extras mace and chgnet 4000 MB, and a package index must be reachable)."
 }
 
 # The stamp holds everything the environment depends on; a checkout that was moved is one case.

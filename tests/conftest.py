@@ -28,6 +28,8 @@ def aiida_profile(aiida_config: Any, aiida_profile_factory: Any) -> Iterator[Any
             if not option.startswith("caching."):
                 aiida_config.set_option(option, value, scope=profile.name)
         aiida_config.set_option("daemon.default_workers", 1, scope=profile.name)
+        # A daemon whose workers were just killed takes a while to stop.
+        aiida_config.set_option("daemon.timeout", 60, scope=profile.name)
         aiida_config.store()
         yield profile
 

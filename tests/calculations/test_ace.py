@@ -45,7 +45,12 @@ def test_a_fit_from_nodes_to_nodes(inputs: dict[str, Any], silicon: Dataset) -> 
     assert metrics["seconds"] > 0
 
     potential = outputs["potential"]
-    assert potential.filenames == ["potential.asi", "potential.yace", "potential.yaml"]
+    assert potential.filenames == [
+        "potential.asi",
+        "potential.in",
+        "potential.yace",
+        "potential.yaml",
+    ]
     assert (potential.kind, potential.elements, potential.cutoff) == ("ace", ["Si"], 4.5)
     assert potential.fit["train"] == inputs["train"].base.attributes.get("content_hash")
     evaluated = potential.get_potential().evaluate(silicon.atoms(13), gamma=True)
@@ -56,6 +61,34 @@ def test_a_fit_from_nodes_to_nodes(inputs: dict[str, Any], silicon: Dataset) -> 
     assert reference.shape == (3,)
     predicted = parity.get_array("test_energy_predicted")[1] * len(silicon.atoms(13))
     assert evaluated.energy == pytest.approx(predicted, abs=1e-7)
+
+
+def test_a_fit_that_starts_from_another_potential(inputs: dict[str, Any], silicon: Dataset) -> None:
+    from aiida.orm import Dict
+
+    from aiida_autopipe.data.dataset import DatasetData
+
+    base = run(inputs)[0]["potential"]
+    inputs |= {"prior": base, "train": DatasetData(silicon[12:]), "settings": Dict({})}
+    del inputs["test"]
+    outputs, node = run(inputs)
+    assert node.is_finished_ok, node.exit_message
+    metrics = outputs["metrics"].get_dict()
+    assert metrics["chosen"]["search_ended"] == "the basis is that of the prior"
+    errors = metrics["metrics"]
+    assert errors["train"]["forces_mae"] < errors["prior_train"]["forces_mae"]
+    assert outputs["potential"].fit["cutoff"] == 4.5
+
+
+def test_a_prior_without_b_functions_is_refused(inputs: dict[str, Any], tmp_path: Path) -> None:
+    from aiida_autopipe.data.potential import PotentialData
+
+    (tmp_path / "si.model").write_text("weights")
+    inputs["prior"] = PotentialData.from_files(
+        {"si.model": tmp_path / "si.model"}, "mace", ["Si"], 5.0, {"Si": 0.0}
+    )
+    with pytest.raises(ValueError, match="of kind 'mace' and has si"):
+        run(inputs)
 
 
 def test_a_fit_that_cannot_be_done_says_why(inputs: dict[str, Any], silicon: Dataset) -> None:

@@ -13,7 +13,6 @@ from ase.build import bulk
 from aiida_autopipe.calculations.functions import (
     ERROR_STATUS,
     collect_candidates,
-    collect_labels,
     extract_structure,
     generate,
     md_starts,
@@ -23,6 +22,7 @@ from aiida_autopipe.calculations.functions import (
     split,
     take,
 )
+from aiida_autopipe.calculations.labels import collect_labels, set_kpoints_meshes
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
@@ -64,7 +64,11 @@ def failure(function: Any, *args: Any, **kwargs: Any) -> str:
 
 def test_generate() -> None:
     crystal = node([bulk("SiC", "zincblende", a=4.36)])
-    settings = Dict({"vacancies": 1, "rattle_amplitudes": [0.05], "shear_strains": [0.02]})
+    recipe = {
+        "strain": {"volumetric": [0.0], "elastic": [0.04]},
+        "vacancies": {"repeat": [2, 1, 1], "copies": 1, "amplitudes": [0.05]},
+    }
+    settings = Dict({"max_atoms": 16, "recipe": recipe})
     pool = generate(crystal, settings, Int(3)).get_dataset()
     assert [str(a.symbols) for a in pool[:2].iter_atoms()] == ["C", "Si"]
     isolated = [is_isolated_atom(a) for a in pool.iter_atoms()]
@@ -77,9 +81,27 @@ def test_generate() -> None:
     assert generate(crystal, settings, Int(4)).get_dataset().content_hash() != pool.content_hash()
 
 
+def test_strained_cells_of_a_pool_share_the_mesh_of_their_supercell() -> None:
+    crystal = node([bulk("Si")])
+    recipe = {
+        "strain": {"volumetric": [-0.2, 0, 0.2]},
+        "rattle": {"repeat": [2, 2, 1]},
+        "small": {"generator": "rattle", "repeat": [1, 1, 1]},
+    }
+    settings = Dict({"max_atoms": 64, "recipe": recipe})
+    pool = generate(crystal, settings, Int(3))
+    meshed = set_kpoints_meshes(pool, crystal, Dict({"kspacing_per_A": 0.35})).get_dataset()
+    assert meshed.columns["kpoints_mesh"][0] == ""  # the isolated atom
+    by_size: dict[int, set[str]] = {}
+    for atoms, mesh in zip(meshed.iter_atoms(), meshed.columns["kpoints_mesh"], strict=True):
+        if atoms.pbc.all() and atoms.info["origin"] != "vacancy":
+            by_size.setdefault(len(atoms), set()).add(str(mesh))
+    assert by_size == {2: {"6 6 6"}, 8: {"3 3 6"}}
+
+
 def test_generate_says_what_is_wrong() -> None:
     message = failure(generate, node([bulk("Si")]), Dict({"rattles": 3}), Int(0))
-    assert message.startswith("'rattles' is not a setting of the generators")
+    assert message.startswith("'rattles' is no key of generate")
 
 
 def test_take_and_extract() -> None:
@@ -101,6 +123,17 @@ def test_md_starts() -> None:
     assert starts.columns["start"].tolist() == ["supercell", "vacancy"]
     settings["include_vacancy"] = False
     assert md_starts(crystal, Dict(settings)).n_structures == 1
+
+
+def test_molecules_start_from_their_ends_without_a_cell() -> None:
+    path = [Atoms("HCN", [[0, 0, -1.1 - 0.1 * i], [0, 0, 0], [0, 0, 1.15]]) for i in range(3)]
+    settings = Dict({"supercell": [1, 1, 1], "include_vacancy": False})
+    starts = md_starts(node(path), settings).get_dataset()
+    assert starts.columns["start"].tolist() == ["reactants", "products"]
+    assert not starts.pbc.any()
+    assert md_starts(node(path[:1]), settings).get_dataset().columns["start"].tolist() == [
+        "molecule"
+    ]
 
 
 def test_equation_of_state_shares_one_mesh() -> None:
@@ -128,7 +161,19 @@ def settings_of_the_record() -> Dict:
     return Dict(json.loads(RECORD.read_text())["settings"])
 
 
-OUTCOME = {"ok": [0], "rejected": {}, "pseudos": {"Si": "md5"}, "calculations": 1}
+def alone(*indices: int) -> dict[str, Any]:
+    """Structures that were labelled each by itself."""
+    return {str(i): {"from": f"structure_{i}", "position": 0, "rescue": ""} for i in indices}
+
+
+OUTCOME = {
+    "oracle": "autopipe.pw",
+    "ok": alone(0),
+    "rejected": {},
+    "pseudos": {"Si": "md5"},
+    "calculations": 1,
+    "stopped": None,
+}
 
 
 def test_labels_and_rejects() -> None:
@@ -140,7 +185,7 @@ def test_labels_and_rejects() -> None:
     lonely.set_array("forces", np.zeros((1, 1, 3)))
     lonely.set_array("stress", np.ones((1, 3, 3)))
     energies = Dict({"energy": -103.0, "energy_smearing": -0.5})
-    outcome = {**OUTCOME, "ok": [1, 2], "rejected": {"0": "no convergence"}, "calculations": 5}
+    outcome = {**OUTCOME, "ok": alone(1, 2), "rejected": {"0": "no convergence"}, "calculations": 5}
     outputs = collect_labels(
         source,
         settings_of_the_record(),
@@ -164,9 +209,11 @@ def test_labels_and_rejects() -> None:
     assert outputs["summary"].get_dict() == {
         "requested": 3,
         "ok": 2,
+        "rescued": 0,
         "rejected": 1,
         "not_run": 0,
         "calculations": 5,
+        "stopped": None,
     }
 
 
@@ -194,7 +241,7 @@ def test_one_useless_output_does_not_spoil_the_others() -> None:
     outputs = collect_labels(
         node([crystal] * 5, relax=[False, False, False, True, False]),
         settings_of_the_record(),
-        Dict({**OUTCOME, "ok": [0, 1, 2, 3]}),
+        Dict({**OUTCOME, "ok": alone(0, 1, 2, 3)}),
         parameters_0=Dict({}),
         trajectory_0=trajectory,
         parameters_1=parameters,
@@ -297,9 +344,18 @@ def test_select_takes_what_is_new(potential: PotentialData) -> None:
     pool = node([known[0], new[0], overlapping, known[1], new[1], known[2]], number=list(range(6)))
     outputs = select(pool, node(known), potential, Dict({"n": 2}))
     assert outputs["selected"].get_dataset().columns["number"].tolist() == [1, 4]
-    assert outputs["summary"].get_dict() == {"pool": 6, "overlapping": 1, "selected": 2}
+    summary = outputs["summary"].get_dict()
+    covered = summary.pop("coverage")
+    assert summary == {"pool": 6, "overlapping": 1, "selected": 2, "method": "fps"}
+    assert covered["n_pool"] == 5 and covered["n_known"] == len(known)
+    assert covered["chosen"]["max_distance"] <= covered["random"]["max_distance"]
+    direct = select(pool, node(known), potential, Dict({"n": 2, "method": "direct", "seed": 1}))
+    assert direct["selected"].n_structures == 2
+    assert direct["summary"]["method"] == "direct"
     everything = select(pool, node(known), potential, Dict({"n": 100}))
-    assert everything["selected"].n_structures == 5
+    assert everything["selected"].get_dataset().columns["number"].tolist() == [1, 4]
+    message = failure(select, pool, node(known), potential, Dict({"n": 2, "method": "no"}))
+    assert message.startswith("There is no selection method 'no'")
 
 
 def test_select_with_nothing_to_choose(potential: PotentialData) -> None:

@@ -1,5 +1,6 @@
 """`autopipe.lammps` run for real through AiiDA."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ase.build import bulk
 
 from aiida_autopipe.calculations.lammps import LammpsCalculation, potential_files
 from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.ace.zbl import ZBL
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
@@ -141,6 +143,39 @@ def test_inputs_that_are_refused(
             files = {p.name: p for p in saved if p.suffix in change["files"]}
             builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {})
         run_get_node(builder)
+
+
+def test_deck_for_ml_pace_adds_the_repulsion(
+    builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    potential = replace(copper_potential(), zbl=ZBL(0.9, 1.8))
+    files = {path.name: path for path in potential.save(tmp_path / "copper")}
+    builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    builder.settings = Dict({**SETTINGS, "interface": "ml-pace"})
+    builder.metadata.dry_run = True
+    builder.metadata.store_provenance = False
+    _, node = run_get_node(builder)
+    text = (Path(node.dry_run_info["folder"]) / deck.POTENTIAL_FILE).read_text()
+    assert text.splitlines()[:3] == [
+        "pair_style hybrid/overlay pace/extrapolation zbl 0.9 1.8",
+        "pair_coeff * * pace/extrapolation potential.yaml potential.asi Cu",
+        "pair_coeff 1 1 zbl 29 29",
+    ]
+
+
+def test_built_in_evaluator_finds_the_repulsion_in_the_file(builder: Any, tmp_path: Path) -> None:
+    potential = replace(copper_potential(), zbl=ZBL(0.9, 2.4))
+    files = {path.name: path for path in potential.save(tmp_path / "copper")}
+    builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    builder.settings = Dict({**SETTINGS, "gamma_halt": 1e9, "segments": SETTINGS["segments"][:1]})
+    atoms = copper(0.2, np.random.default_rng(2))
+    builder.structure = DatasetData(Dataset.from_atoms([atoms]))
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert potential.zbl is not None and potential.zbl.evaluate(atoms).energies.sum() > 0.01
+    energy = potential.evaluate(atoms).energy
+    assert outputs["trace"].get_array("potential_energy")[0] == pytest.approx(energy, abs=1e-8)
 
 
 def test_files_of_the_potential_get_the_names_the_deck_uses(potential: PotentialData) -> None:

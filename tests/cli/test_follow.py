@@ -67,7 +67,7 @@ def test_daemon_trouble_is_told_again_after_a_repair(
     run = make_run("created")
     client = Client()
     monkeypatch.setattr("aiida.engine.daemon.client.get_daemon_client", lambda: client)
-    watch, now = follow._DaemonWatch(), snapshot(run)
+    watch, now = follow.DaemonWatch(), snapshot(run)
     down = "The AiiDA daemon is not running"
     for running, told in [(False, 1), (False, 0), (True, 0), (False, 1)]:
         client.is_daemon_running = running
@@ -76,4 +76,4 @@ def test_daemon_trouble_is_told_again_after_a_repair(
     client.is_daemon_running = True
     watch.waiting_since[run.pk] -= 2 * follow.STUCK_SECONDS
     watch.look(run, now)
-    assert "daemon restart` and the run goes on" in capsys.readouterr().err
+    assert "daemon stop`, then this command again" in capsys.readouterr().err

@@ -1,9 +1,12 @@
-"""The most DFT calculations a configuration can start."""
+"""What a run may cost: the most DFT calculations it can start, and their CPU hours."""
 
 from pathlib import Path
 
-from aiida_autopipe.config.estimate import initial_structures, max_dft_calculations
+import pytest
+
+from aiida_autopipe.config.estimate import initial_pool, label_cost, max_dft_calculations
 from aiida_autopipe.config.expand import expand_with_material
+from aiida_autopipe.config.timing import fit_timing
 
 
 def test_silicon_fast() -> None:
@@ -19,9 +22,18 @@ def test_silicon_fast() -> None:
         "validation_retries": 12,
         "total": 104,
     }
+    pool = initial_pool(config, material)
     # Room for all generations after the first pool.
-    left = config.budget.labels - 1 - initial_structures(config, material)
+    left = config.budget.labels - 1 - len(pool)
     assert left >= config.loop.min_generations * config.loop.candidates_per_generation
+    cost = label_cost(config, material, pool, fit_timing([]))
+    assert cost.n_labels == 92 and cost.n_past == 0
+    # The run of the demo needs a quarter of an hour on two cores.
+    assert 0.05 < cost.hours < 5
+    assert cost.factor > 2
+    finer = {**user, "label": {"kspacing_per_A": 0.15}}
+    config, material = expand_with_material(finer, Path(), "silicon")
+    assert label_cost(config, material, pool, fit_timing([])).hours > 3 * cost.hours
 
 
 def test_the_equation_of_state_always_runs() -> None:
@@ -30,3 +42,17 @@ def test_the_equation_of_state_always_runs() -> None:
     counts = max_dft_calculations(config, material)
     assert counts["equation_of_state"] == config.validation.eos_points
     assert counts["vacancy"] == 0
+
+
+@pytest.mark.parametrize(
+    ("material", "goal"),
+    [("H2O", "molecule"), ({"reactants": "hcn.xyz", "products": "hnc.xyz"}, "reaction")],
+)
+def test_molecules_cost_only_their_training(material: object, goal: str) -> None:
+    user = {"material": material, "goal": goal, "protocol": "fast"}
+    config, found = expand_with_material(user, Path(__file__).parent, "x")
+    counts = max_dft_calculations(config, found)
+    assert counts["total"] == counts["isolated_atoms"] + counts["training"] == 80
+    pool = initial_pool(config, found)
+    assert not any(atoms.pbc.any() for atoms in pool.iter_atoms())
+    assert label_cost(config, found, pool, fit_timing([])).hours > 0

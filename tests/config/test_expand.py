@@ -9,18 +9,26 @@ from ase.build import bulk
 from ase.io import write
 
 from aiida_autopipe.config.expand import expand, load_config, merge
-from aiida_autopipe.config.heuristics import MELTING_POINTS_K, supercell, temperatures
+from aiida_autopipe.config.goals import GOALS, goal_table
+from aiida_autopipe.config.heuristics import melting_point, melting_points, resolve, supercell
 from aiida_autopipe.config.loading import dump_config, parse_input
 from aiida_autopipe.config.models import Config
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.core.generate.recipe import PoolSettings
+from aiida_autopipe.core.generate.recipe import check_recipe
 from aiida_autopipe.core.material import read_material
 from aiida_autopipe.core.stopping import StopRule
 
 TWO_LINES = {"material": "Si", "goal": "elastic"}
 PROTOCOLS = ("fast", "balanced", "stringent")
-MATERIALS = ("Si", "C", "Cu", "Fe", "Mg", "Li", "As", "Sn")
+MATERIALS = ("Si", "Cu", "Fe", "Mg")
+OTHERS: tuple[str | dict[str, Any], ...] = ("NaCl", "FeNi", "H2O")
+HERE = Path(__file__).parent
+FITTING: dict[str, Any] = {
+    "alloy": "FeNi",
+    "molecule": "H2O",
+    "reaction": {"reactants": "hcn.xyz", "products": "hnc.xyz"},
+}
 
 
 def problems(user: dict[str, Any], base: Path = Path()) -> list[str]:
@@ -30,16 +38,35 @@ def problems(user: dict[str, Any], base: Path = Path()) -> list[str]:
     return str(caught.value).split("\n")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("material", MATERIALS)
-def test_expansion_is_its_own_expansion(material: str, protocol: str) -> None:
-    user = {"material": material, "goal": "elastic", "protocol": protocol}
-    config = expand(user, Path(), "some run")
+CASES = [
+    *((m, g, "fast") for m in (*MATERIALS, *OTHERS) for g in GOALS),
+    *((m, g, p) for m in ("Cu", "NaCl", "FeNi") for g in GOALS for p in PROTOCOLS[1:]),
+]
+
+
+@pytest.mark.parametrize(("material", "goal", "protocol"), CASES, ids=str)
+def test_expansion_is_its_own_expansion(
+    material: str | dict[str, Any], goal: str, protocol: str
+) -> None:
+    user = {"material": material, "goal": goal, "protocol": protocol}
+    try:
+        config = expand(user, Path(), "some run")
+    except InputError as error:
+        assert str(error).startswith(f"goal: '{goal}' is for ")
+        assert "\n" not in str(error)
+        return
     assert config.name == "some-run"
     dumped = config.model_dump()
     assert expand(dumped, Path("/elsewhere"), "other") == config
     assert parse_input(dump_config(dumped), "x") == dumped
     assert Config.model_validate(dumped) == config
+
+
+def test_every_goal_fits_a_material_and_every_material_a_goal() -> None:
+    assert tuple(goal_table()) == GOALS
+    for goal in GOALS:
+        material = FITTING.get(goal, "Si")
+        assert expand({"material": material, "goal": goal}, HERE, "x").goal == goal
 
 
 def test_two_lines_are_enough() -> None:
@@ -52,12 +79,36 @@ def test_two_lines_are_enough() -> None:
     assert expand({**TWO_LINES, "material": "Fe"}, Path(), "x").label.spin is True
 
 
+def test_descriptors_of_md() -> None:
+    def md(value: Any) -> dict[str, Any]:
+        return {**TWO_LINES, "md": {"descriptors": value}}
+
+    assert expand(TWO_LINES, Path(), "x").md.descriptors is None
+    config = expand(md({"descriptor": "soap", "settings": {"n_max": 6}}), Path(), "x")
+    assert config.model_dump()["md"]["descriptors"] == {
+        "descriptor": "soap",
+        "average": True,
+        "settings": {"n_max": 6},
+    }
+    assert expand(config.model_dump(), Path(), "x") == config
+    assert problems(md({"average": True})) == [
+        "md.descriptors.descriptor: this key is missing; valid: soap, ace"
+    ]
+    assert problems(md({"descriptor": "soup"})) == [
+        "md.descriptors.descriptor: 'soup' is not a valid choice; did you mean 'soap'? valid: "
+        "soap, ace"
+    ]
+    assert problems(md({"descriptor": "soap", "settings": {"nmax": 6}})) == [
+        "md.descriptors: 'nmax' is no setting of the descriptor 'soap'; did you mean 'n_max'."
+    ]
+
+
 def test_sections_fit_what_they_are_handed_to() -> None:
     config = expand(TWO_LINES, Path(), "silicon")
     settings = config.train.fit_settings()
     accepted = FitSettings.from_dict(settings).to_dict()
     assert {key: accepted[key] for key in settings} == settings
-    PoolSettings.from_mapping(config.generate.model_dump())
+    check_recipe(config.generate.recipe)
     StopRule(
         min_generations=config.loop.min_generations,
         max_generations=config.loop.max_generations,
@@ -108,11 +159,22 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
     [
         ({"material": "Sj"}, "material: unknown element 'Sj'; did you mean 'Si'?"),
         ({"material": None}, "material: this key is missing"),
-        ({"material": {"Fe": 0.5}}, "material: compositions are not supported yet"),
+        ({"material": {"Fe": 0.5}}, "material: the fractions of Fe add up to 0.5, not to 1"),
+        ({"material": {"Fe": 0.5, "Nj": 0.5}}, "'Nj' is no chemical element; did you mean 'Ni'?"),
+        ({"material": {"molecule": "H2OX"}}, "ASE knows no molecule 'H2OX'; near are H2O"),
+        ({"material": "MoS2"}, "no crystal structure is known for this formula"),
         ({"material": 14}, "material: 14 must be an element"),
+        ({"goal": "molecule"}, "goal: 'molecule' is for a molecule, and 'Si' is an element"),
+        ({"goal": "alloy"}, "goal: 'alloy' is for an alloy or a compound, and 'Si' is an element"),
+        ({"material": "H2O", "goal": "surface"}, "goal: 'surface' is for a crystal or an alloy"),
+        ({"generate": {"recipe": {"ratle": {}}}}, "there is no generator 'ratle'; did you mean"),
+        ({"generate": {"recipe": {"rattle": {"copys": 1}}}}, "generate.recipe: rattle: 'copys'"),
+        ({"train": {"cutoff": {"neighbours": -1}}}, "train.cutoff: {'neighbours': -1} must be"),
+        ({"md": {"temperatures_K": [[300]]}}, "must be a temperature, or a ramp [from, to]"),
+        ({"md": {"temperatures_K": [[300, 0]]}}, "md.temperatures_K[0]: 0 must be greater than 0"),
         ({"material": "gone.cif"}, "gone.cif does not exist"),
         ({"goal": "elastik"}, "goal: 'elastik' is not a valid choice; did you mean 'elastic'?"),
-        ({"goal": None}, "goal: None is not a valid choice; valid: elastic"),
+        ({"goal": None}, "goal: None is not a valid choice; valid: elastic, phonons"),
         ({"protocol": "fats"}, "did you mean 'fast'? valid: fast, balanced, stringent"),
         ({"seed": -1}, "seed: -1 must be at least 0"),
         ({"name": "a/b"}, "name: 'a/b' must be letters, digits"),
@@ -145,7 +207,6 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"loop": {"stop": {"survival": 2}}}, "loop.stop.survival: 2 must be at most 1"),
         ({"loop": {"max_generations": 1}}, "must not be smaller than min_generations (3)"),
         ({"validate": {"tolerance": float("nan")}}, "validate.tolerance: nan must be"),
-        ({"validate": {"properties": []}}, "must have at least 1 value"),
         ({"validate": {"properties": ["C99"]}}, "validate.properties[0]: 'C99' is not a valid"),
         ({"zzz": 1}, "zzz: unknown key; valid: name, material, goal"),
     ],
@@ -165,7 +226,8 @@ def test_all_mistakes_at_once() -> None:
 
 
 def test_a_missing_goal_names_the_choices() -> None:
-    assert problems({"material": "Si"}) == ["goal: this key is missing; valid: elastic"]
+    valid = ", ".join(GOALS)
+    assert problems({"material": "Si"}) == [f"goal: this key is missing; valid: {valid}"]
 
 
 def test_a_vacancy_energy_of_a_compound_is_refused(tmp_path: Path) -> None:
@@ -192,9 +254,53 @@ def test_supercells_hold_enough_atoms_and_no_row_too_many(symbol: str, minimum: 
         assert smaller < minimum
 
 
-def test_temperatures_stay_below_melting() -> None:
-    for symbol, melting in MELTING_POINTS_K.items():
-        found = temperatures([symbol])
-        assert found == sorted(found)
-        assert 0 < found[0] <= 300
-        assert found[-1] < 0.9 * melting
+def test_temperatures_follow_the_melting_point() -> None:
+    for goal, hottest in (("elastic", 0.9), ("defects", 0.9), ("melt", 2.0)):
+        for symbol in ("Al", "Si", "W", "Na"):
+            config = expand({"material": symbol, "goal": goal}, Path(), "x")
+            found = config.md.temperatures_K
+            assert found == sorted(found)
+            assert max(found) < hottest * melting_points()["elements"][symbol]
+    quench = expand({"material": "Si", "goal": "melt-quench"}, Path(), "x")
+    assert quench.md.temperatures_K[0] == [3400.0, 300.0]
+
+
+def test_melting_points_of_compounds_and_alloys() -> None:
+    assert melting_point(read_material("NaCl", Path())) == 1074
+    alloy = read_material({"Fe": 0.5, "Ni": 0.5}, Path())
+    assert melting_point(alloy) == pytest.approx((1811 + 1728) / 2)
+
+
+def test_the_units_of_the_material() -> None:
+    silicon = read_material("Si", Path())
+    values = {
+        "cutoff": {"neighbours": 2.3},
+        "repeat": {"cell_atoms": 16},
+        "t": [{"melting": 0.5}, 1],
+    }
+    assert resolve(values, silicon) == {"cutoff": 5.4, "repeat": [2, 2, 2], "t": [800.0]}
+    own = expand({**TWO_LINES, "train": {"cutoff": {"neighbours": 2.0}}}, Path(), "x")
+    assert own.train.cutoff == 4.7
+
+
+def test_spin_and_smearing_follow_from_the_elements() -> None:
+    label = expand({"material": {"Fe": 0.5, "Ni": 0.5}, "goal": "alloy"}, Path(), "x").label
+    assert label.spin is True and label.smearing_width_Ry == 0.02
+    assert expand({"material": "NaCl", "goal": "elastic"}, Path(), "x").label.spin is False
+    radical = expand({"material": "CH3", "goal": "molecule"}, Path(), "x").label
+    assert radical.spin is True and radical.smearing == "gaussian"
+    assert expand({"material": "H2O", "goal": "molecule"}, Path(), "x").md.timestep_fs == 0.5
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"validate": {"properties": ["C11"]}}, "'C11' is a property of crystals"),
+        ({"md": {"ensembles": ["npt"]}}, "'npt' needs a periodic crystal"),
+        ({"md": {"supercell": [2, 1, 1]}}, "md.supercell: must be [1, 1, 1]"),
+        ({"md": {"include_vacancy": True}}, "md.include_vacancy: must be false"),
+    ],
+)
+def test_a_molecule_is_no_crystal(section: dict[str, Any], expected: str) -> None:
+    lines = problems({"material": "H2O", "goal": "molecule", **section})
+    assert len(lines) == 1 and expected in lines[0]

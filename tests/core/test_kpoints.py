@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from aiida.orm import KpointsData, StructureData
+from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from numpy.typing import NDArray
 
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.core.kpoints import mesh_from_spacing
+from aiida_autopipe.core.kpoints import mesh_from_spacing, mesh_of_strained, unstrained_cell
 
 
 def test_simple_cubic_by_hand() -> None:
@@ -58,3 +60,48 @@ def test_unusable_spacing(spacing: float) -> None:
 def test_periodic_cell_without_volume(cell: np.ndarray) -> None:
     with pytest.raises(InputError, match="no volume"):
         mesh_from_spacing(cell, [True] * 3, 0.3)
+
+
+def strained(atoms: Atoms, strain: NDArray[np.float64]) -> Atoms:
+    copy: Atoms = atoms.copy()
+    copy.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    return copy
+
+
+def test_strained_supercells_share_the_mesh_of_the_unstrained_crystal() -> None:
+    rng = np.random.default_rng(1)
+    atoms = bulk("Si")
+    for repeats in ([1, 1, 1], [2, 1, 1], [2, 2, 2]):
+        ideal = atoms.repeat(repeats)
+        own = mesh_from_spacing(ideal.cell.array, ideal.pbc, 0.35)
+        for strain in (*rng.uniform(-0.1, 0.1, (20, 3, 3)), -0.1 * np.eye(3)):
+            assert mesh_of_strained(strained(ideal, strain), atoms, 0.35) == own
+    # Which their own spacing would not give them:
+    assert mesh_from_spacing(0.9 * atoms.cell.array, atoms.pbc, 0.35) != mesh_from_spacing(
+        atoms.cell.array, atoms.pbc, 0.35
+    )
+
+
+def test_supercell_of_a_large_strained_cell_with_a_vacancy() -> None:
+    """Nine repeats strained by 7 % are longer than nine and a half."""
+    atoms = bulk("Cu", a=3.6)
+    ideal = atoms.repeat((9, 8, 7))
+    large = strained(ideal, np.diag([0.07, 0.06, 0.08]))
+    del large[3]
+    found = unstrained_cell(large, atoms)
+    assert found is not None
+    np.testing.assert_allclose(found, ideal.cell.array, atol=1e-9)
+
+
+def test_other_cells_keep_their_own_spacing() -> None:
+    atoms = bulk("Si")
+    assert unstrained_cell(strained(atoms, 0.4 * np.eye(3)), atoms) is None
+    assert unstrained_cell(Atoms("Si"), atoms) is None
+    assert unstrained_cell(atoms, Atoms("Si")) is None
+    slab = atoms.copy()
+    slab.pbc = [True, True, False]
+    assert mesh_of_strained(slab, atoms, 0.3) is None
+    cubic = bulk("Si", cubic=True)
+    found = unstrained_cell(strained(cubic, 0.02 * np.eye(3)), atoms)
+    assert found is not None
+    np.testing.assert_allclose(found, cubic.cell.array, atol=1e-9)

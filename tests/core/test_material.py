@@ -1,12 +1,15 @@
 """The material: known crystals, structure files, and one clear sentence for everything else."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.io import write
+from ase.neighborlist import neighbor_list
 
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.material import Material, material_from_atoms, read_material
@@ -55,7 +58,7 @@ def test_magnetic_moments_survive() -> None:
 @pytest.mark.parametrize("name", ["sic.cif", "POSCAR", "sic.extxyz"])
 def test_structure_files(tmp_path: Path, name: str) -> None:
     crystal = bulk("SiC", "zincblende", a=4.36, cubic=True)
-    write(tmp_path / name, crystal, **({"format": "vasp"} if name == "POSCAR" else {}))
+    write(tmp_path / name, crystal, format="vasp" if name == "POSCAR" else None)
     material = read_material(name, tmp_path)
     assert isinstance(material, Material)
     assert material.elements == ["C", "Si"]
@@ -72,10 +75,10 @@ def test_structure_files(tmp_path: Path, name: str) -> None:
         ("silicon", "did you mean 'Si'?"),
         ("Xx", "unknown element 'Xx'"),
         ("", "material is empty"),
-        ("NaCl", "formulas are not supported yet"),
-        ("Si2", "formulas are not supported yet"),
-        ("Fe0.5Ni0.5", "formulas are not supported yet"),
-        ("{Fe: 0.5}", "compositions are not supported yet"),
+        ("Fe2", "write 'material: Fe' for the element"),
+        ("FeNj", "Nj is no chemical element; did you mean 'Ni'?"),
+        ("MoS2", "no crystal structure is known for this formula"),
+        ("{Fe: 0.5}", "a composition is a block and no text"),
         ("N", "ASE knows N only as a molecule"),
         ("He", "ASE knows He only as a gas"),
         ("Pm", "ASE has no crystal structure for Pm"),
@@ -83,7 +86,7 @@ def test_structure_files(tmp_path: Path, name: str) -> None:
         ("U", "no atomic positions for the orthorhombic crystal of U"),
         ("missing.cif", "missing.cif does not exist"),
         ("some/where", "does not exist"),
-        ("P4x", "neither an element nor an existing structure file"),
+        ("P4x", "neither an element nor a formula nor an existing structure file"),
     ],
 )
 def test_unusable_names(tmp_path: Path, spec: str, message: str) -> None:
@@ -162,3 +165,159 @@ def test_partial_occupation_is_refused(tmp_path: Path) -> None:
     assert read_material("whole.cif", tmp_path).spacegroup == "Fm-3m"
     with pytest.raises(InputError, match="partially occupied"):
         read_material("half.cif", tmp_path)
+
+
+def _read(spec: str | dict[str, Any], molecular: bool = False) -> Material:
+    return read_material(spec, Path("/nowhere"), molecular)
+
+
+@pytest.mark.parametrize(
+    ("formula", "spacegroup", "atoms", "distance"),
+    [
+        ("NaCl", "Fm-3m", 2, 2.820),
+        ("ClNa", "Fm-3m", 2, 2.820),
+        ("SiC", "F-43m", 2, 1.888),
+        ("CsCl", "Pm-3m", 2, 3.571),
+        ("CaF2", "Fm-3m", 3, 2.366),
+        ("Li2O", "Fm-3m", 3, 2.000),
+        ("TiO2", "P4_2/mnm", 6, 1.949),
+        ("ZnO", "P6_3mc", 4, 1.97),
+        ("Ni3Al", "Pm-3m", 4, 2.526),
+        ("NiAl", "Pm-3m", 2, 2.500),
+        ("TiAl", "P4/mmm", 2, 2.832),
+        ("Al2O3", "R-3c", 10, 1.855),
+        ("SiO2", "P3_121", 9, 1.605),
+        ("YN", "Fm-3m", 2, 2.61),
+    ],
+)
+def test_formulas_are_crystals(formula: str, spacegroup: str, atoms: int, distance: float) -> None:
+    material = _read(formula)
+    assert material.kind == "crystal"
+    assert material.spacegroup == spacegroup
+    assert len(material.primitive) == atoms
+    assert material.nearest_neighbour == pytest.approx(distance, abs=0.01)
+    assert "a = " in material.note
+
+
+def test_the_prototype_can_be_chosen() -> None:
+    chosen = _read({"formula": "NaCl", "prototype": "B2", "a_A": 3.5})
+    assert chosen.spacegroup == "Pm-3m"
+    assert chosen.nearest_neighbour == pytest.approx(3.5 * np.sqrt(3) / 2)
+    assert "given" in chosen.note
+
+
+@pytest.mark.parametrize(
+    ("spec", "lattice", "a", "formula"),
+    [
+        ("FeNi", "fcc", 3.57, {"Fe": 4, "Ni": 4}),
+        ({"Fe": 0.5, "Ni": 0.5}, "fcc", 3.57, {"Fe": 4, "Ni": 4}),
+        ({"Al": 0.75, "Mg": 0.25}, "fcc", 4.18, {"Al": 6, "Mg": 2}),
+        ({"W": 0.5, "Ta": 0.5}, "bcc", 3.24, {"Ta": 4, "W": 4}),
+        ("SiGe", "diamond", 5.55, {"Si": 4, "Ge": 4}),
+        (
+            {"Co": 0.2, "Cr": 0.2, "Fe": 0.2, "Mn": 0.2, "Ni": 0.2},
+            "fcc",
+            3.59,
+            dict.fromkeys(("Co", "Cr", "Fe", "Mn", "Ni"), 2),
+        ),
+        (
+            {"composition": {"Mg": 0.5, "Zn": 0.5}, "lattice": "hcp", "atoms": 12},
+            "hcp",
+            2.94,
+            {"Mg": 6, "Zn": 6},
+        ),
+    ],
+)
+def test_alloys_have_the_exact_composition(
+    spec: str | dict[str, Any], lattice: str, a: float, formula: dict[str, int]
+) -> None:
+    material = _read(spec)
+    assert material.kind == "alloy"
+    assert Counter(material.primitive.get_chemical_symbols()) == formula
+    assert f"disordered on {lattice}, a = {a:.2f}"[:-1] in material.note
+    assert sum(material.composition.values()) == pytest.approx(1)
+    parent = material.lattice
+    assert parent is not None
+    per_atom = parent.get_volume() / len(parent)
+    assert material.primitive.get_volume() / len(material.primitive) == pytest.approx(per_atom)
+    again = _read(spec)
+    assert np.array_equal(again.primitive.positions, material.primitive.positions)
+
+
+def test_an_alloy_cell_is_compact_and_mixed() -> None:
+    cell = _read("FeNi").primitive
+    first, second, distance = neighbor_list("ijd", cell, 4.5)
+    nearest = distance < distance.min() + 0.1
+    unlike = np.mean(cell.numbers[first[nearest]] != cell.numbers[second[nearest]])
+    assert unlike == pytest.approx(0.5, abs=0.05)
+    assert cell.cell.lengths().min() > 3.5
+
+
+@pytest.mark.parametrize("name", ["H2O", "CH3Cl", "H2S", "CO2"])
+def test_molecules(name: str) -> None:
+    material = _read(name)
+    assert material.kind == "molecule"
+    assert not material.periodic and not material.primitive.pbc.any()
+    assert list(material.structures()) == ["molecule"]
+
+
+def test_a_goal_for_molecules_finds_the_molecule_first() -> None:
+    assert _read("NaCl").kind == "crystal"
+    assert _read("NaCl", molecular=True).kind == "molecule"
+    assert _read({"molecule": "NaCl"}).kind == "molecule"
+
+
+def test_molecule_files_and_reactions(tmp_path: Path) -> None:
+    frames = [molecule("HCN") for _ in range(3)]
+    for step, atoms in enumerate(frames):
+        atoms.positions[list(atoms.symbols).index("H")] += [0, 0.3 * step, 0.3 * step]
+    write(tmp_path / "hcn.xyz", frames[0])
+    write(tmp_path / "hnc.xyz", frames[2])
+    write(tmp_path / "path.extxyz", frames)
+    assert read_material("hcn.xyz", tmp_path).kind == "molecule"
+    both = read_material({"reactants": "hcn.xyz", "products": "hnc.xyz"}, tmp_path)
+    assert (both.kind, len(both.path)) == ("reaction", 2)
+    path = read_material({"path": "path.extxyz"}, tmp_path)
+    assert list(path.structures()) == ["path_000", "path_001", "path_002"]
+    write(tmp_path / "other.xyz", frames[2][::-1])
+    for spec, expected in (
+        ({"reactants": "hcn.xyz", "products": "other.xyz"}, "atoms are in another order"),
+        ({"reactants": "hcn.xyz", "products": "H2O"}, "are different atoms"),
+        ({"reactants": "hcn.xyz", "products": "hcn.xyz"}, "they are the reactants"),
+        ({"reactants": "hcn.xyz"}, "material.products: this key is missing"),
+        ({"path": "hcn.xyz"}, "holds one structure"),
+        ({"path": "no.xyz"}, "no.xyz does not exist"),
+        ({"molecule": "path.extxyz"}, "holds 3 structures"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            read_material(spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "material is empty"),
+        ({"Fe": 0.5, "Nj": 0.5}, "'Nj' is no chemical element; did you mean 'Ni'?"),
+        ({"Fe": 0.5, "Ni": 0.4}, "the fractions of Fe, Ni add up to 0.9, not to 1"),
+        ({"Fe": "50 %", "Ni": 0.5}, "material.Fe: '50 %' must be a fraction"),
+        ({"Fe": 1.0}, "write 'material: Fe'"),
+        ({"Fe": 0.5, "Ni": -0.5}, "material.Ni: -0.5 must be a fraction"),
+        ({"composition": {"Fe": 0.5, "Ni": 0.5}, "a_A": "3.5 nm"}, "must be a number of Å"),
+        ({"composition": {"Fe": 0.5, "Ni": 0.5}, "latice": "fcc"}, "did you mean 'lattice'?"),
+        ({"composition": {"Fe": 0.5, "Ni": 0.5}, "lattice": "f"}, "valid: fcc, hcp, bcc, diamond"),
+        ({"composition": {"Fe": 0.5, "Ni": 0.5}, "atoms": 9}, "a cell of 9 atoms cannot hold"),
+        ({"composition": {"Al": 0.99, "Mg": 0.01}}, "no cell of at most 32 atoms holds"),
+        ({"compositon": {}}, "material.compositon: unknown key; did you mean 'composition'?"),
+        ({"formula": "NaCl", "prototype": "rutile"}, "rutile has 1 atoms of one element for 2"),
+        ({"formula": "NaCl", "prototype": "rock"}, "'rock' is not a valid choice; valid: rocksalt"),
+        ({"formula": "MoS2"}, "material.prototype: this key is missing"),
+        ({"molecule": "CH3Br"}, "ASE knows no molecule 'CH3Br'; near are CH3"),
+        ({"molecule": "Si"}, "one atom is no molecule"),
+        ({"products": "H2O"}, "material.reactants: this key is missing"),
+    ],
+)
+def test_unusable_blocks(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _read(spec)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """PotentialData with a real profile."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from aiida.orm import load_node
 
 from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.ace.zbl import ZBL
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.data.potential import PotentialData
 from tests.reference.copper import copper, copper_potential
@@ -45,7 +47,7 @@ def test_properties(files: dict[str, Path]) -> None:
     assert node.reference_energies == {"Cu": -3.5}
     assert node.metrics == {"train": {"forces_mae": 0.1, "stress_mae": None}}
     assert node.fit == {"n_functions": 30}
-    assert node.filenames == ["potential.asi", "potential.yace", "potential.yaml"]
+    assert node.filenames == [f"potential.{suffix}" for suffix in ("asi", "in", "yace", "yaml")]
 
 
 def test_export_gives_the_files_back(files: dict[str, Path], tmp_path: Path) -> None:
@@ -70,6 +72,20 @@ def test_potential_of_the_yace_alone(files: dict[str, Path], potential: ACEPoten
     only = {"p.yace": files["potential.yace"]}
     found = make(only, reference_energies={"Cu": 0.0}).store().get_potential()
     assert found.evaluate(atoms).energy == pytest.approx(potential.evaluate(atoms).energy)
+
+
+def test_repulsion_that_lammps_must_be_told_of(
+    files: dict[str, Path], potential: ACEPotential, tmp_path: Path
+) -> None:
+    assert make(files).get_zbl() == potential.zbl
+    both, without = replace(potential, zbl=ZBL(0.9, 1.8)), replace(potential, zbl=None)
+    assert make({path.name: path for path in without.save(tmp_path / "p")}).get_zbl() is None
+    saved = {path.name: path for path in both.save(tmp_path / "potential")}
+    node = make(saved).store()
+    assert node.get_zbl() == node.get_potential().zbl == both.zbl
+    assert make({"p.yace": saved["potential.yace"]}).get_zbl() == both.zbl
+    assert make({"p.asi": saved["potential.asi"]}).get_zbl() is None
+    assert make(saved, kind="mace").get_zbl() is None
 
 
 def test_clear_errors(files: dict[str, Path], tmp_path: Path) -> None:

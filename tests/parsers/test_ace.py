@@ -42,32 +42,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 @pytest.fixture
-def parse(localhost: Any) -> Parse:
+def parse(parse_job: Any) -> Parse:
     """Parse retrieved files as the engine would; returns outputs and the exit code."""
-    from aiida.common import LinkType
-    from aiida.orm import CalcJobNode, FolderData
-    from aiida.plugins import ParserFactory
-
     from aiida_autopipe.data.dataset import DatasetData
 
     def run(files: Files, scheduler_status: int | None = None) -> tuple[dict[str, Any], Any]:
-        node = CalcJobNode(computer=localhost, process_type="aiida.calculations:autopipe.ace")
-        node.set_option("resources", {"num_machines": 1, "num_mpiprocs_per_machine": 1})
-        node.set_option("scheduler_stderr", "_scheduler-stderr.txt")
-        node.base.links.add_incoming(
-            DatasetData(silicon(2)).store(), link_type=LinkType.INPUT_CALC, link_label="train"
+        inputs = {"train": DatasetData(silicon(2))}
+        found: tuple[dict[str, Any], Any] = parse_job(
+            "autopipe.ace", inputs, files, scheduler_status
         )
-        if scheduler_status is not None:
-            node.set_exit_status(scheduler_status)
-        node.store()
-        retrieved = FolderData()
-        for name, content in files.items():
-            retrieved.base.repository.put_object_from_bytes(content, name)
-        retrieved.base.links.add_incoming(node, LinkType.CREATE, "retrieved")
-        retrieved.store()
-        parser = ParserFactory("autopipe.ace")(node)
-        code = parser.parse()
-        return dict(parser.outputs), code
+        return found
 
     return run
 

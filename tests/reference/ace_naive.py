@@ -1,4 +1,5 @@
-"""Slow, obvious ACE: B functions by their definition, one sum over all m at a time.
+"""Slow, obvious ACE: B functions by their definition, one sum over all m at a time, and the energy
+of their densities with core repulsion and inner cutoff.
 
 Nothing is shared with the package: neighbours by looping over images, harmonics from scipy,
 Clebsch-Gordan coefficients from ladder operators.
@@ -91,12 +92,19 @@ def coupling(ls, lint, ms):
     value *= cg(ls[2], ms[2], ls[3], ms[3], lint[1])
     if len(ls) == 4:
         return value * cg(lint[0], m12, lint[1], m34, 0)
-    value *= cg(lint[0], m12, lint[1], m34, lint[2])
-    return value * cg(lint[2], m12 + m34, ls[4], ms[4], 0)
+    if len(ls) == 5:
+        value *= cg(lint[0], m12, lint[1], m34, lint[2])
+        return value * cg(lint[2], m12 + m34, ls[4], ms[4], 0)
+    m56 = ms[4] + ms[5]
+    value *= cg(ls[4], ms[4], ls[5], ms[5], lint[2]) * cg(lint[0], m12, lint[1], m34, lint[3])
+    return value * cg(lint[2], m56, lint[3], m12 + m34, 0)
 
 
-def b_values(atoms, types, functions, cutoff, lambda_, outer_width):
-    """B (n, F) for functions with the attributes mu0, mus, ns, ls, lint; g_n for every rank."""
+def b_values(atoms, types, functions, cutoff, lambda_, outer_width, keep=lambda r: 1.0):
+    """B (n, F) for functions with the attributes mu0, mus, ns, ls, lint; g_n for every rank.
+
+    `keep`: factor of the radial functions at a distance, for an inner cutoff.
+    """
     result = np.zeros((len(atoms), len(functions)))
     for i, around in enumerate(neighbours(atoms, cutoff)):
         base = {}
@@ -105,6 +113,7 @@ def b_values(atoms, types, functions, cutoff, lambda_, outer_width):
             if (mu, n, ell, m) not in base:
                 base[mu, n, ell, m] = sum(
                     cheb_exp_cos(n, np.linalg.norm(v), cutoff, lambda_, outer_width)
+                    * keep(np.linalg.norm(v))
                     * harmonic(ell, m, v)
                     for j, v in around
                     if types[j] == mu
@@ -124,6 +133,58 @@ def b_values(atoms, types, functions, cutoff, lambda_, outer_width):
             assert abs(total.imag) < 1e-9 * (1 + abs(total))
             result[i, k] = total.real
     return result
+
+
+def step(x, end, width):
+    """Smooth step: 1 up to end - width, 0 from end on, the integral of a bell (1 - t^2)^2."""
+    t = min(max(1 - 2 * (x - end + width) / width, -1.0), 1.0)
+    return (t - 2 * t**3 / 3 + t**5 / 5 + 8 / 15) / (16 / 15)
+
+
+def embedding(rho, m, npoti):
+    """F(rho, m), odd in rho."""
+    a = abs(rho)
+    if m == 1:
+        return rho
+    if npoti == "FinnisSinclairShiftedScaled":
+        n = 1 / m
+        x, y = n ** (n / (1 - n)) * exp(-a), n ** (1 / (1 - n)) * exp(-a)
+        return np.sign(rho) * ((x + a) ** m - y)
+    g = exp(-min((1e6 * a) ** 3, 700.0))
+    return np.sign(rho) * ((1 - g) * a**m + g * 1e6 ** (1 - m) * a)
+
+
+def core_repulsion(r, prefactor, exponent, cutoff):
+    """Gaussian over r with a cosine cutoff."""
+    return prefactor * exp(-exponent * r * r) / r * (1 + cos(pi * r / cutoff)) / 2
+
+
+def zbl(r, z_i, z_j, cutoff, width):
+    """Half the universal screened nuclear repulsion, brought to zero at the cutoff: a cubic and a
+    quartic make value, slope and curvature vanish there, then a smooth step of the same width."""
+    length = 0.46850 / (z_i**0.23 + z_j**0.23)
+
+    def bare(x):
+        terms = [(0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162)]
+        return 14.399645 / 2 * z_i * z_j / x * sum(c * exp(-d * x / length) for c, d in terms)
+
+    h = 1e-4
+    first = (bare(cutoff + h) - bare(cutoff - h)) / (2 * h)
+    second = (bare(cutoff + h) - 2 * bare(cutoff) + bare(cutoff - h)) / h**2
+    # a x^3 + b x^4 + c with x = r - (cutoff - width), zero below x = 0.
+    x = max(r - cutoff + width, 0.0)
+    matrix = [[3 * width**2, 4 * width**3], [6 * width, 12 * width**2]]
+    a, b = np.linalg.solve(matrix, [-first, -second])
+    c = -bare(cutoff) - a * width**3 - b * width**4
+    return (bare(r) + a * x**3 + b * x**4 + c) * step(r, cutoff, width)
+
+
+def atom_energy(densities, weights, exponents, npoti):
+    """Energy of one atom without core repulsion."""
+    return sum(
+        w * embedding(rho, m, npoti)
+        for rho, w, m in zip(densities, weights, exponents, strict=True)
+    )
 
 
 def gamma(values, active_rows):

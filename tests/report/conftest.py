@@ -34,8 +34,7 @@ budget:
   labels: 80
   hours: 1.0
 generate:
-  volumetric_strains: [-0.06, -0.03, 0.0, 0.03, 0.06]
-  rattle_amplitudes: [0.05, 0.1, 0.2]
+  max_atoms: 36
 loop:
   min_generations: 3
   max_generations: 5

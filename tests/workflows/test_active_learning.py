@@ -13,13 +13,14 @@ from aiida.orm import CalcJobNode, WorkChainNode
 
 from aiida_autopipe.cli.daemon import ensure_daemon
 from aiida_autopipe.cli.results import write_results
-from aiida_autopipe.config.expand import expand_with_material
+from aiida_autopipe.config.expand import expand_with_material, merge
 from aiida_autopipe.config.loading import load_input
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.workflows.launch import Launch, find_run, load_run, prepare, start
 from aiida_autopipe.workflows.progress import Progress, failures, snapshot
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon-short.yaml"
+DESCRIPTORS = {"descriptor": "ace", "average": True}
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def launch(pw_code: Any, python_code: Any, lammps_code: Any, pz_family: Any) -> 
     """Prepare the short example with changes."""
 
     def make(**changes: Any) -> Launch:
-        user = {**load_input(EXAMPLE), **changes}
+        user = merge(load_input(EXAMPLE), changes)
         config, material = expand_with_material(user, EXAMPLE.parent, "short")
         return prepare(config, material)
 
@@ -55,7 +56,7 @@ def test_loop_survives_a_killed_daemon(
     launch: Any, started_daemon_client: Any, tmp_path: Path
 ) -> None:
     """The loop ends with a validated potential although its daemon was killed in the middle."""
-    prepared = launch()
+    prepared = launch(md={"descriptors": DESCRIPTORS})
     assert find_run(prepared.key) is None
     run = start(prepared)
     wait(run, lambda now: now.labels_done >= 3)
@@ -66,7 +67,7 @@ def test_loop_survives_a_killed_daemon(
     assert run.is_finished_ok, (run.exit_message, failures(run))
 
     # The same input finds the same run; so does its name.
-    again = find_run(launch().key)
+    again = find_run(launch(md={"descriptors": DESCRIPTORS}).key)
     assert again is not None
     assert again.pk == run.pk
     assert load_run("short").pk == run.pk
@@ -74,15 +75,29 @@ def test_loop_survives_a_killed_daemon(
     history = run.outputs.history.get_dict()
     counts = history["labels"]
     budget = prepared.builder.config["budget"]["labels"]
-    validation = run.base.links.get_outgoing(link_label_filter="CALL").all_nodes()
-    loop_jobs = [
+    steps = run.base.links.get_outgoing(link_label_filter="CALL").all_nodes()
+    jobs = [
         job
-        for step in validation
+        for step in steps
         if step.process_label == "LabelWorkChain"
         for job in step.called_descendants
         if isinstance(job, CalcJobNode)
     ]
-    assert counts["calculations"] == len(loop_jobs) <= budget
+    found = [
+        step.outputs.candidates
+        for step in steps
+        if step.process_label == "MdWorkChain" and "candidates" in step.outputs
+    ]
+    assert all(len(node.get_features("ace")) == node.n_structures for node in found)
+    batches = [job for job in jobs if job.process_label == "PwBatchCalculation"]
+    begun = [
+        one
+        for job in batches
+        for one in job.outputs.outcomes["outcomes"]
+        if one["outcome"] != "not_run"
+    ]
+    assert batches
+    assert counts["calculations"] == len(begun) + len(jobs) - len(batches) <= budget
     assert counts["requested"] == counts["ok"] + counts["rejected"]
     assert len(history["generations"]) == 2
     assert history["stop_reason"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida.common.links import LinkType
+from aiida.engine import run_get_node
 from aiida.engine.utils import instantiate_process
 from aiida.manage import get_manager
 from aiida.orm import CalcJobNode, Data, Dict, WorkChainNode
@@ -17,6 +18,7 @@ from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
+from aiida_autopipe.workflows.explore import ExploreWorkChain
 from aiida_autopipe.workflows.launch import prepare
 from tests.reference.copper import copper_potential
 
@@ -77,9 +79,45 @@ def test_only_references(process: Any) -> None:
 def test_generate_fails(process: Any) -> None:
     """A recipe that makes nothing is told in the generator's words."""
     process.ctx.config["generate"]["max_atoms"] = 1
-    code = process.run_initial_labels()
+    code = process.generate_pool()
     assert code.status == CODES.ERROR_GENERATE.status
     assert "max_atoms" in code.message
+
+
+def test_the_exploration_fails(process: Any) -> None:
+    """It was asked for: without it the run would be another one."""
+    assert not process.should_explore()  # of the protocol fast
+    process.ctx.exploration = ended(message="no CHGNet there")
+    code = process.inspect_exploration()
+    assert code.status == CODES.ERROR_EXPLORE.status
+    assert "no CHGNet there" in code.message
+
+
+def test_explored_frames_are_labelled_first(
+    pw_code: Any, python_code: Any, lammps_code: Any, pz_family: Any, monkeypatch: Any
+) -> None:
+    """The loop's own inputs make a real exploration, whose choice goes to the first labels."""
+    explore = {
+        "surrogate": "ase.calculators.emt.EMT", "supercell": [1, 1, 2], "steps": 20, "every": 5,
+        "temperatures_K": [300.0], "select": {"method": "direct", "n": 3},
+    }  # fmt: skip
+    user = {"material": "Cu", "goal": "elastic", "protocol": "fast", "explore": explore}
+    config, material = expand_with_material(user, Path(), "steps")
+    builder = prepare(config, material).builder
+    process = instantiate_process(get_manager().get_runner(), builder)
+    process.setup()
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(process, "submit", lambda kind, **inputs: asked.update(inputs))
+    assert process.generate_pool() is None and process.should_explore()
+    process.run_exploration()
+    outputs, node = run_get_node(ExploreWorkChain, **asked)
+    assert node.is_finished_ok, node.exit_message
+    process.ctx.exploration = node
+    assert process.inspect_exploration() is None
+    process.run_initial_labels()
+    origins = asked["dataset"].get_dataset().columns["origin"].tolist()
+    assert origins.count("explore") == 3 == outputs["selected"].n_structures
+    assert len(origins) == 3 + process.ctx.pool.n_structures
 
 
 def test_nothing_labelled(process: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import CalcJobNode, Int
+from aiida.orm import CalcJobNode, Int, Str
 from ase import Atoms
 from ase.build import bulk
 
@@ -29,6 +29,7 @@ def run_labels(method: Any, pw_code: Any, silicon_pseudos: Any) -> Any:
                 "pseudos": silicon_pseudos,
                 "budget": Int(budget),
                 "max_concurrent": Int(2),
+                "batching": Str("single"),
                 **inputs,
             },
         )
@@ -66,10 +67,45 @@ def test_labels_and_rejections(run_labels: Any, rattled: list[Atoms], overlappin
     assert outputs["summary"].get_dict() == {
         "requested": 4,
         "ok": 3,
+        "rescued": 0,
         "rejected": 1,
         "not_run": 0,
         "calculations": len(jobs(node)),
+        "stopped": None,
     }
+
+
+def test_small_structures_share_jobs(
+    run_labels: Any, rattled: list[Atoms], overlapping: Atoms
+) -> None:
+    """In batches the labels are those of single jobs; a failure there is tried by itself."""
+    outputs, node = run_labels([*rattled, overlapping], batching=Str("auto"))
+    assert node.is_finished_ok
+    labelled = outputs["labelled"].get_dataset()
+    assert labelled.columns["source_index"].tolist() == list(range(len(rattled)))
+    assert "position" not in labelled.columns
+    batches = [job for job in jobs(node) if job.process_label == "PwBatchCalculation"]
+    assert len(batches) == 2
+    alone = run_labels(rattled[:1])[0]["labelled"]
+    assert alone.method_fingerprint == outputs["labelled"].method_fingerprint
+    one, other = alone.get_dataset().labels(0), labelled.labels(0)
+    assert one.energy == pytest.approx(other.energy, abs=1e-6)
+    assert one.forces == pytest.approx(other.forces, abs=1e-4)
+    assert one.stress == pytest.approx(other.stress, abs=1e-5)
+    reasons = outputs["rejected"].get_dataset().columns["reason"]
+    assert "Atoms 0 and 1" in str(reasons[0])
+
+
+def test_time_is_a_hard_limit(run_labels: Any, rattled: list[Atoms]) -> None:
+    """What cannot be begun in time is not run; the campaign ends well with what it has."""
+    outputs, node = run_labels(
+        rattled * 20, budget=200, max_wall_time=Int(15), batching=Str("batch")
+    )
+    assert (node.mtime - node.ctime).total_seconds() < 40
+    summary = outputs["summary"].get_dict()
+    assert summary["stopped"] == "the time is over"
+    assert 0 < summary["ok"] < 120
+    assert summary["ok"] + summary["rejected"] + summary["not_run"] == 120
 
 
 def test_a_senseless_cell_costs_nothing(run_labels: Any, rattled: list[Atoms]) -> None:

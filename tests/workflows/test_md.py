@@ -38,7 +38,12 @@ def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
         {path.name: path for path in saved}, "ace", ["Cu"], 4.0, {"Cu": 0.0}
     )
 
-    def run(temperatures: list[float], starts: list[Any] | None = None, **changes: Any) -> Any:
+    def run(
+        temperatures: list[float],
+        starts: list[Any] | None = None,
+        descriptors: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Any:
         structures = starts or [copper(0.03, np.random.default_rng(2))]
         names = [f"start {i}" for i in range(len(structures))]
         dataset = Dataset.from_atoms(structures, columns={"start": names})
@@ -61,6 +66,7 @@ def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
             code=lammps_code,
             seed=Int(7),
             max_concurrent=Int(2),
+            **({"descriptors": Dict(descriptors)} if descriptors else {}),
         )
 
     return run
@@ -85,6 +91,25 @@ def test_cold_survives_and_hot_is_halted(run_md: Any) -> None:
     assert (candidates.columns["gamma_max"] > SETTINGS["gamma_select"]).all()
     assert set(candidates.columns["origin"]) == {"md"}
     assert candidates.energy is None
+
+
+def test_candidates_with_features(run_md: Any) -> None:
+    """What is asked for in the configuration is in the file of the candidates."""
+    outputs, node = run_md([3000.0], descriptors={"descriptor": "ace", "average": True})
+    assert node.is_finished_ok
+    candidates = outputs["candidates"]
+    features = candidates.get_features("ace")
+    assert len(features) == candidates.n_structures == outputs["summary"]["new_candidates"]
+    assert np.all(np.isfinite(features))
+    assert candidates.creator.process_label == "describe"
+
+
+def test_candidates_that_cannot_be_described(run_md: Any) -> None:
+    """They are handed over without features, and the exit code says why."""
+    outputs, node = run_md([3000.0], descriptors={"descriptor": "soap", "settings": {"n_max": 0}})
+    assert node.exit_status == MdWorkChain.exit_codes.ERROR_DESCRIBE.status
+    assert "n_max = 0" in node.exit_message
+    assert outputs["candidates"].n_structures > 0
 
 
 def test_nothing_new_gives_no_candidates(run_md: Any) -> None:

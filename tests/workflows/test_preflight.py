@@ -160,6 +160,30 @@ def test_folder_of_files(aiida_profile: Any, pseudo_folder: Path, tmp_path: Path
         resolve_pseudos(config, ["C", "Si"])
     with pytest.raises(InputError, match="come without recommended cutoffs"):
         resolve_pseudos(expanded(label={"pseudopotentials": str(folder)})[0], ["Si"])
+    table = folder / "cutoffs.yaml"
+    table.write_text("Si: {cutoff_wfc_Ry: 22, cutoff_rho_Ry: 88}\n")
+    found = resolve_pseudos(expanded(label={"pseudopotentials": str(folder)})[0], ["Si"])
+    assert (found.cutoff_wfc_Ry, found.cutoff_rho_Ry) == (22.0, 88.0)
+    table.write_text("Si: {cutoff_wfc_Ry: high}\n")
+    with pytest.raises(InputError, match="must hold Si: "):
+        resolve_pseudos(expanded(label={"pseudopotentials": str(folder)})[0], ["Si"])
     shutil.copy(pseudo_folder / "Si.pbe-rrkj.UPF", folder)
     with pytest.raises(InputError, match="2 pseudopotentials for Si"):
         resolve_pseudos(config, ["Si"])
+
+
+def test_other_oracles_need_settings_and_must_be_installed() -> None:
+    label = {"oracle": "autopipe.ase", "code": "python@localhost"}
+    with pytest.raises(InputError, match="settings are needed for the oracle 'autopipe"):
+        expanded(label=label)
+    with pytest.raises(InputError, match="settings are those of other oracles"):
+        expanded(label={"settings": {"calculator": "ase.calculators.emt.EMT"}})
+
+
+def test_preflight_checks_other_oracles(localhost: Any, python_code: Any) -> None:
+    label = {"code": "python@localhost", "settings": {"calculator": "ase.calculators.emt.EMT"}}
+    config, material = expanded(label={**label, "oracle": "autopipe.lost"})
+    assert any("There is no oracle 'autopipe.lost'" in one for one in preflight(config, material))
+    wrong = {"calculator": "ase.calculators.emt.EMT", "keyword": {}}
+    config, material = expanded(label={**label, "oracle": "autopipe.ase", "settings": wrong})
+    assert any("keyword" in one for one in preflight(config, material))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
@@ -17,6 +18,7 @@ from aiida_autopipe.core.ace.job import (
     METRICS_FILE,
     PARITY_FILE,
     POTENTIAL_FILES,
+    PRIOR_PREFIX,
     TEST_FILE,
     TRAIN_FILE,
 )
@@ -46,11 +48,22 @@ def validate_dataset(node: DatasetData, _: Any) -> str | None:
     return None if node.n_structures else "The data set contains no structures."
 
 
+def validate_prior(node: PotentialData | None, _: Any) -> str | None:
+    """The mean of the prior needs the B functions of a linear ACE."""
+    suffixes = set() if node is None else {Path(name).suffix for name in node.filenames}
+    if node is not None and (node.kind != "ace" or not suffixes >= {".yace", ".yaml"}):
+        return (
+            f"The prior is of kind '{node.kind}' and has {', '.join(node.filenames)}; a fit "
+            "can start from an ACE with its .yace and its B-basis .yaml."
+        )
+    return None
+
+
 class AceCalculation(CalcJob):
     """Fit a linear ACE potential to a labelled dataset; see `aiida_autopipe.core.ace.job`."""
 
     # Raise it with any change that gives other results for the same inputs: old ones stop counting.
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
 
     @classmethod
     def define(cls, spec: Any) -> None:
@@ -60,6 +73,13 @@ class AceCalculation(CalcJob):
         spec.input("test", valid_type=DatasetData, validator=validate_dataset, required=False)
         spec.input("settings", valid_type=Dict, validator=validate_settings, help="FitSettings")
         spec.input("seed", valid_type=Int, validator=validate_seed, help="for the fold assignment")
+        spec.input(
+            "prior",
+            valid_type=PotentialData,
+            validator=validate_prior,
+            required=False,
+            help="potential whose basis is used and whose coefficients are the mean of the prior",
+        )
         defaults = {
             "parser_name": "autopipe.ace",
             "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1},
@@ -110,11 +130,17 @@ class AceCalculation(CalcJob):
         copies = [(train.uuid, train.filename, TRAIN_FILE)]
         if "test" in self.inputs:
             copies.append((self.inputs.test.uuid, self.inputs.test.filename, TEST_FILE))
+        prior: PotentialData | None = self.inputs.get("prior")
+        for name in [] if prior is None else prior.filenames:
+            suffix = Path(name).suffix
+            if prior is not None and suffix in (".yace", ".yaml", ".asi"):
+                copies.append((prior.uuid, name, PRIOR_PREFIX + suffix))
         job = {
             "train": TRAIN_FILE,
             "test": TEST_FILE if "test" in self.inputs else None,
             "settings": self.inputs.settings.get_dict(),
             "seed": self.inputs.seed.value,
+            "prior": None if prior is None else f"{PRIOR_PREFIX}.yace",
         }
         with folder.open(JOB_FILE, "w", encoding="utf-8") as handle:
             json.dump(job, handle, indent=1)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 from aiida.engine import ExitCode, calcfunction
-from aiida.orm import ArrayData, Dict, Int, List, StructureData
-from ase import Atoms
+from aiida.orm import Dict, Int, List, StructureData
 
 from aiida_autopipe.core.ace.calculator import ACECalculator
 from aiida_autopipe.core.columns import join_references
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.distances import overlaps
-from aiida_autopipe.core.errors import AutopipeError, DataError, EngineError, InputError
+from aiida_autopipe.core.errors import AutopipeError, DataError, InputError
 from aiida_autopipe.core.generate.atoms import isolated_atoms
 from aiida_autopipe.core.generate.recipe import generate_pool
-from aiida_autopipe.core.select.fps import farthest_point
+from aiida_autopipe.core.select.coverage import coverage
+from aiida_autopipe.core.select.rows import as_rows
+from aiida_autopipe.core.select.selectors import select_at_most
 from aiida_autopipe.core.validate.compare import compare
 from aiida_autopipe.core.validate.plan import ValidationSettings, eos_plan, equilibrium_plan
 from aiida_autopipe.core.validate.properties import (
@@ -28,13 +29,7 @@ from aiida_autopipe.core.validate.properties import (
 )
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
-from aiida_autopipe.engines.espresso.pw import (
-    PwSettings,
-    in_box,
-    is_isolated_atom,
-    label_from_output,
-    method,
-)
+from aiida_autopipe.engines.espresso.pw import in_box, is_isolated_atom
 
 ERROR_STATUS = 310
 """Exit status of a calculation function whose science raised one of our errors."""
@@ -65,13 +60,16 @@ def generate(crystal: DatasetData, settings: Dict, seed: Int) -> DatasetData:
     """The first pool: an isolated atom of each element, then the generated structures.
 
     Args:
-        crystal: the primitive cell is the first structure.
+        crystal: structures of the material by the column `cell`; the primitive cell, or the
+            molecule, is the first.
         settings: the `generate` section of the configuration.
-        seed: seed of the displacements.
+        seed: seed of everything random in the generators.
     """
     cells = crystal.get_dataset()
     rng = np.random.default_rng(seed.value)
-    pool = generate_pool(cells.atoms(0), settings.get_dict(), rng)
+    names = cells.columns.get("cell", np.array(["primitive"] * len(cells)))
+    structures = {str(name): bare_atoms(cells, i) for i, name in enumerate(names)}
+    pool = generate_pool(structures, settings.get_dict(), rng)
     atoms = isolated_atoms(cells.elements)
     columns = {name: [atom.info.get(name, 0) for atom in atoms] for name in pool.columns}
     return DatasetData(Dataset.concatenate([Dataset.from_atoms(atoms, columns=columns), pool]))
@@ -88,93 +86,14 @@ def take(dataset: DatasetData, indices: List) -> DatasetData:
 @stated
 def extract_structure(dataset: DatasetData, index: Int) -> StructureData:
     """One structure of a dataset as pw.x gets it (an isolated atom in a box)."""
-    return StructureData(ase=in_box(_bare(dataset.get_dataset(), index.value)))
+    return StructureData(ase=in_box(bare_atoms(dataset.get_dataset(), index.value)))
 
 
-def _bare(dataset: Dataset, index: int) -> Any:
+def bare_atoms(dataset: Dataset, index: int) -> Any:
+    """A structure without labels it may have had."""
     atoms = dataset.atoms(index)
     atoms.arrays.pop("forces", None)
     atoms.arrays.pop("force_mask", None)
-    return atoms
-
-
-@calcfunction
-@stated
-def collect_labels(
-    dataset: DatasetData, settings: Dict, outcome: Dict, **results: Any
-) -> dict[str, Any]:
-    """Labelled and rejected structures from the outcome of each label calculation.
-
-    A calculation that succeeded but gave no usable label is rejected like one that failed.
-
-    Args:
-        dataset: the structures that were to be labelled.
-        settings: the method (`PwSettings`).
-        outcome: `ok` (indices), `rejected` (index -> reason), `pseudos` (element -> MD5) and
-            `calculations` (how many were run).
-        results: `parameters_<index>`, `trajectory_<index>` and, where relaxed, `structure_<index>`.
-
-    Returns:
-        `labelled` and `rejected`, each only when it is not empty, and `summary`: structures
-        requested, ok, rejected and not_run, and calculations.
-    """
-    source = dataset.get_dataset()
-    labelled = []
-    rejected = {int(index): str(reason) for index, reason in outcome["rejected"].items()}
-    for index in outcome["ok"]:
-        try:
-            labelled.append(_labelled(_bare(source, index), index, results))
-        except EngineError as error:
-            rejected[index] = str(error)
-    requested = len(labelled) + len(rejected)
-    summary = {
-        "requested": requested,
-        "ok": len(labelled),
-        "rejected": len(rejected),
-        "not_run": len(source) - requested,
-        "calculations": outcome["calculations"],
-    }
-    outputs: dict[str, Any] = {"summary": Dict(summary)}
-    if labelled:
-        how = method(PwSettings.from_dict(settings.get_dict()), outcome["pseudos"])
-        data = Dataset.from_atoms(labelled, attributes={"method": how})
-        outputs["labelled"] = DatasetData(data)
-    if rejected:
-        chosen = source[np.array(sorted(rejected), dtype=int)]
-        reasons = [rejected[index] for index in sorted(rejected)]
-        outputs["rejected"] = DatasetData(
-            chosen.with_columns(reason=reasons, source_index=sorted(rejected))
-        )
-    return outputs
-
-
-def _labelled(atoms: Atoms, index: int, results: Mapping[str, Any]) -> Atoms:
-    """A structure with the label that its calculation gave; raises EngineError without one."""
-    wanted = ["parameters", "trajectory", *(["structure"] if atoms.info.get("relax") else [])]
-    missing = [name for name in wanted if f"{name}_{index}" not in results]
-    if missing:
-        raise EngineError(f"pw.x ended well but gave no output {', '.join(missing)}.")
-    arrays: ArrayData = results[f"trajectory_{index}"]
-    missing = [name for name in ("forces", "stress") if name not in arrays.get_arraynames()]
-    if missing:
-        raise EngineError(f"pw.x ended well but printed no {', '.join(missing)}.")
-    isolated = is_isolated_atom(atoms)
-    label = label_from_output(
-        results[f"parameters_{index}"].get_dict(),
-        arrays.get_array("forces")[-1],
-        arrays.get_array("stress")[-1],
-        isolated,
-    )
-    if "structure" in wanted:
-        relaxed = results[f"structure_{index}"].get_ase()
-        atoms.set_cell(relaxed.cell)
-        atoms.positions[:] = relaxed.positions
-    atoms.info |= {"energy": label.energy, "source_index": index}
-    atoms.arrays["forces"] = label.forces
-    # The stress of an atom alone in a box is an artefact of the box.
-    atoms.info.pop("stress", None)
-    if not isolated:
-        atoms.info["stress"] = label.stress
     return atoms
 
 
@@ -228,7 +147,7 @@ def split(dataset: DatasetData, settings: Dict, seed: Int) -> dict[str, DatasetD
 def select(
     pool: DatasetData, known: DatasetData, potential: PotentialData, settings: Dict
 ) -> dict[str, Any]:
-    """The most different structures of a pool by farthest-point sampling on ACE descriptors.
+    """The structures of a pool that are worth a label, chosen on ACE descriptors.
 
     A structure is described by the mean of its atoms' B-functions, each scaled by its standard
     deviation over the known structures. Structures with overlapping atoms are left out and counted.
@@ -237,10 +156,12 @@ def select(
         pool: candidates.
         known: structures already labelled; the choice keeps its distance from them.
         potential: an ACE potential, whose basis is the descriptor.
-        settings: `n`, the most structures to choose.
+        settings: `n`, the most structures to choose; `method`: fps (the default), direct, or a
+            registered selector; `seed` of the method.
 
     Returns:
-        `selected` (absent when nothing was worth choosing) and `summary`.
+        `selected` (absent when nothing was worth choosing) and `summary`, with the `coverage` of
+        the choice next to random ones. Equal structures are chosen once.
     """
     candidates, labelled = pool.get_dataset(), known.get_dataset()
     ace = potential.get_potential()
@@ -250,12 +171,12 @@ def select(
         if not overlaps(candidates.atoms(i), MIN_COVALENT_FRACTION)
     ]
     n = min(int(settings["n"]), len(sane))
-    summary = {
+    summary: dict[str, Any] = {
         "pool": len(candidates),
         "overlapping": len(candidates) - len(sane),
         "selected": n,
     }
-    outputs: dict[str, Any] = {"summary": Dict(summary)}
+    outputs: dict[str, Any] = {}
     if n and not len(labelled):
         raise InputError("There are no known structures for the candidates to differ from.")
     if n:
@@ -263,9 +184,15 @@ def select(
         reference = np.array([ace.descriptors(a).mean(axis=0) for a in labelled.iter_atoms()])
         scale = reference.std(axis=0)
         scale[scale < 1e-12] = 1.0
-        chosen = farthest_point(features / scale, n, already=reference / scale)
-        rows = np.array(sane, dtype=int)[np.sort(chosen)]
-        outputs["selected"] = DatasetData(candidates[rows])
+        pool_rows, known_rows = features / scale, reference / scale
+        method, seed = str(settings.get("method", "fps")), int(settings.get("seed", 0))
+        chosen = np.sort(select_at_most(method, pool_rows, n, known_rows, seed))
+        summary |= {"selected": len(chosen), "method": method}
+        if len(chosen):
+            outputs["selected"] = DatasetData(candidates[np.array(sane, dtype=int)[chosen]])
+            covered = coverage(as_rows(pool_rows), chosen, as_rows(known_rows), seed)
+            summary["coverage"] = covered.numbers()
+    outputs["summary"] = Dict(summary)
     return outputs
 
 
@@ -390,11 +317,20 @@ def _validation_settings(settings: Dict) -> tuple[ValidationSettings, float]:
 def md_starts(crystal: DatasetData, settings: Dict) -> DatasetData:
     """Start structures of the molecular dynamics: the perfect supercell and one with a vacancy.
 
+    Of a reaction path its two ends, of a molecule the molecule.
+
     Args:
         crystal: the primitive cell is the first structure.
         settings: `supercell` and `include_vacancy`.
     """
-    perfect = crystal.get_dataset().atoms(0).repeat(tuple(settings["supercell"]))
+    cells = crystal.get_dataset()
+    if not np.any(cells.atoms(0).pbc):
+        ends = sorted({0, len(cells) - 1})
+        names = ["molecule"] if len(ends) == 1 else ["reactants", "products"]
+        return DatasetData(
+            Dataset.from_atoms([bare_atoms(cells, i) for i in ends], columns={"start": names})
+        )
+    perfect = cells.atoms(0).repeat(tuple(settings["supercell"]))
     starts = [perfect]
     # What is left of two atoms is not a crystal with a vacancy.
     if settings["include_vacancy"] and len(perfect) > 2:

@@ -79,12 +79,14 @@ class LammpsCalculation(CalcJob):
         settings = MdSettings.from_dict(self.inputs.settings.get_dict())
         potential: PotentialData = self.inputs.potential
         elements = potential.elements
+        # Only ML-PACE cannot find the repulsion in the files by itself.
+        zbl = potential.get_zbl() if settings.interface == "ml-pace" else None
         atoms = self.inputs.structure.get_dataset().atoms(0)
         limit = self.inputs.metadata.options.get("max_wallclock_seconds", None)
         timeout = None if limit is None else max(1, int(_TIMEOUT_FRACTION * limit))
         texts = {
             deck.INPUT_FILE: deck.input_deck(settings, elements, self.inputs.seed.value, timeout),
-            deck.POTENTIAL_FILE: deck.potential_include(settings, elements, potential.cutoff),
+            deck.POTENTIAL_FILE: deck.potential_include(settings, elements, potential.cutoff, zbl),
             deck.DATA_FILE: deck.data_file(atoms, elements),
         }
         for name, text in texts.items():
@@ -172,7 +174,9 @@ def validate_inputs(values: dict[str, Any], _: Any) -> str | None:
         return None
     potential: PotentialData = values["potential"]
     try:
-        deck.check_structure(values["structure"].get_dataset().atoms(0), potential.elements)
+        deck.check_structure(
+            deck.in_vacuum(values["structure"].get_dataset().atoms(0)), potential.elements
+        )
         potential_files(potential)
     except InputError as error:
         return str(error)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from aiida.engine.daemon.client import DaemonClient
     from aiida.orm import ProcessNode
 
+ACTIVE = {"attributes.process_state": {"in": ["created", "running", "waiting"]}}
 KILL_SECONDS = 30.0
 """A daemon that was just started needs seconds to take up the processes it is to kill."""
 
@@ -50,6 +54,7 @@ def ensure_daemon(workers: int) -> bool:
     client = get_daemon_client()
     if is_alive(client):
         return False
+    requeue_lost(client)
     try:
         client.start_daemon(number_workers=workers)
     except DaemonException as error:
@@ -59,16 +64,43 @@ def ensure_daemon(workers: int) -> bool:
     return True
 
 
+def requeue_lost(client: DaemonClient) -> None:
+    """Put active processes whose task was lost back into the queue; the daemon must not run.
+
+    A broker that is killed forgets what it was given last: such a process would wait for ever.
+    """
+    from aiida.engine.daemon.client import DaemonException
+    from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
+
+    active = QueryBuilder().append((WorkChainNode, CalcJobNode), filters=ACTIVE)
+    if active.count() == 0:
+        return
+    with suppress(DaemonException):
+        # It does not run; this removes the PID file that a killed one has left.
+        client.stop_daemon(wait=True)
+    # AiiDA has this as a command only.
+    words = [sys.executable, "-m", "aiida", "-p", get_profile_name(), "process", "repair"]
+    done = subprocess.run(words, input="y\n", capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        told = " ".join((done.stderr or done.stdout).split())[-200:]
+        click.echo(f"Warning: lost processes could not be looked for ({told})", err=True)
+
+
+def get_profile_name() -> str:
+    """Name of the loaded profile."""
+    from aiida.manage import get_manager
+
+    profile = get_manager().get_profile()
+    return "" if profile is None else str(profile.name)
+
+
 def stop_idle_daemon() -> None:
     """Stop the daemon this command started, unless another run needs it."""
     from aiida.engine.daemon.client import DaemonException, get_daemon_client
     from aiida.orm import CalcJobNode, QueryBuilder, WorkChainNode
 
     # A function that was killed stays 'running' for ever, and no daemon runs one on its own.
-    active = QueryBuilder().append(
-        (WorkChainNode, CalcJobNode),
-        filters={"attributes.process_state": {"in": ["created", "running", "waiting"]}},
-    )
+    active = QueryBuilder().append((WorkChainNode, CalcJobNode), filters=ACTIVE)
     if active.count() > 0:
         return
     try:

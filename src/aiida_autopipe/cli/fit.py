@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_autopipe.cli import options
-from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.errors import DataError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from aiida_autopipe.core.ace.fit import FitResult
     from aiida_autopipe.core.ace.settings import FitSettings
     from aiida_autopipe.core.dataset import Dataset
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
 @click.option("--test", type=options.FILE, metavar="FILE", help="Structures to measure errors on.")
 @click.option(
     "-o", "--output", type=options.FILE, default=Path("potential.yace"), show_default=True,
-    help="The .yace file; the B-basis .yaml and the active set .asi are written beside it.",
+    help="The .yace file; .yaml (B-basis), .asi (active set), .in (LAMMPS commands) go beside it.",
 )  # fmt: skip
-@click.option("--cutoff", type=float, help="Range in Å.  [default: from the neighbour distance]")
-@click.option("--max-rank", type=int, help="Most neighbours in one function, 1 to 5.  [default: 4]")
 @click.option(
-    "--functions", "max_functions", type=int, help="Most functions per element.  [default: 300]"
+    "--prior", type=options.FILE, metavar="POTENTIAL",
+    help="Linear potential to start from (delta learning): its basis is used, its coefficients are "
+    "the mean of the prior.",
+)  # fmt: skip
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Try no basis after so long.")
+@click.option("--search", type=int, help="Most bases to compare; 1 = none.  [default: 40]")
+@click.option("--cutoff", type=float, help="Range in Å.  [default: cross validation]")
+@click.option(
+    "--max-rank", type=int,
+    help="Most neighbours in one function, 1 to 6.  [default: cross validation of 3 and 4]",
+)  # fmt: skip
+@click.option(
+    "--functions", "max_functions", type=int, help="Most functions per element.  [default: 1200]"
 )
 @click.option(
     "--energy-weight", type=float, help="Weight of energies.  [default: cross validation]"
@@ -39,7 +51,22 @@ if TYPE_CHECKING:
 )
 @click.option("--regularisation", type=float, help="Ridge.  [default: cross validation]")
 @click.option("--smoothness", type=float, help="Decay of the prior.  [default: cross validation]")
-@click.option("--threads", type=int, help="Threads.  [default: 1]")
+@click.option("--zbl", is_flag=True, help="Add a ZBL core repulsion, so that atoms never fuse.")
+@click.option(
+    "--solver",
+    type=click.Choice(["normal", "qr"]),
+    help="Normal equations or QR.  [default: normal]",
+)
+@click.option("--threads", type=int, help="Threads.  [default: all cores]")
+@click.option(
+    "--committee", type=click.IntRange(min=1), metavar="N",
+    help="Also write N potentials drawn from the posterior, OUTPUT-committee-1.yace and so on.",
+)  # fmt: skip
+@click.option(
+    "--posterior", is_flag=True,
+    help="Also write the posterior, OUTPUT.posterior.npz, from which `evaluate "
+    "--uncertainty` gives standard deviations.",
+)  # fmt: skip
 @click.option(
     "--reference-energies", type=options.FILE, metavar="FILE",
     help="Isolated-atom energies in eV, as a YAML or JSON file such as {Si: -107.2}.",
@@ -51,46 +78,82 @@ def fit(
     train: Path,
     test: Path | None,
     output: Path,
+    prior: Path | None,
+    committee: int | None,
+    posterior: bool,
     reference_energies: Path | None,
     energy_key: str | None,
     forces_key: str | None,
     stress_key: str | None,
     seed: int,
     json_path: Path | None,
-    **settings: float | None,
+    **settings: Any,
 ) -> None:
     """Fit a linear ACE potential to the labelled structures of TRAIN (extxyz or HDF5).
 
+    Cutoff, size and correlation order of the basis, weights and regularisation are chosen by cross
+    validation on TRAIN; what was chosen is printed. An option fixes its number.
+
     Energies of isolated atoms are taken off before the fit. They come from --reference-energies,
-    else from the file (HDF5), else from structures of one atom without periodic images, else from a
-    least-squares fit of the energies to the composition: forces and energy differences are the same
-    then, but energies are relative to the average of the data.
+    else from the file (HDF5), else from structures of one atom with no image within 8 Å, else, for
+    elements without one, from a least-squares fit of the energies to the composition: forces and
+    energy differences are the same then, but energies are relative to the average of the data.
 
     \b
-    Example:
+    Examples:
         mlip-auto fit train.extxyz --test test.extxyz -o si.yace --json metrics.json
+        mlip-auto fit twenty.extxyz --prior base.yace -o corrected.yace
     """
     import numpy as np
 
     from aiida_autopipe.core.ace.fit import fit_ace
+    from aiida_autopipe.core.ace.prior import load_prior
     from aiida_autopipe.core.ace.settings import FitSettings
     from aiida_autopipe.core.dataset import read_dataset
 
     _check_output(output)
     options.check_json_path(json_path)
-    chosen = FitSettings.from_dict({k: v for k, v in settings.items() if v is not None})
+    given = {k: v for k, v in settings.items() if v is not None and v is not False}
+    chosen = FitSettings.from_dict(given)
     keys = (energy_key, forces_key, stress_key)
     references = _read_references(reference_energies) if reference_energies else None
+    base = load_prior(prior) if prior else None
     train_set = options.require_labels(read_dataset(train, *keys), train, keys)
     test_set = options.require_labels(read_dataset(test, *keys), test, keys) if test else None
+    quiet = str(json_path) == "-"
     started = time.perf_counter()
-    result = fit_ace(train_set, chosen, test_set, references, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    with options.progress_of("aiida_autopipe.core.ace.search", quiet):
+        try:
+            result = fit_ace(train_set, chosen, test_set, references, base, rng=rng)
+        except DataError as error:
+            raise DataError(f"'{train}': {error}") from error
     seconds = time.perf_counter() - started
-    files = [str(path) for path in result.potential.save(output.with_suffix(""))]
+    files = _write(result, output, committee, posterior, rng)
     about = {"seed": seed, "seconds": seconds, "files": files}
     options.write_json(json_path, summary(result, chosen, train_set, about))
-    if str(json_path) != "-":
+    if not quiet:
         _print_summary(result, files, seconds)
+
+
+def _write(
+    result: FitResult,
+    output: Path,
+    committee: int | None,
+    posterior: bool,
+    rng: np.random.Generator,
+) -> list[str]:
+    """The files of the potential and what else was asked for; their names."""
+    from aiida_autopipe.core.ace.posterior import posterior_path
+
+    prefix = output.with_suffix("")
+    paths = result.potential.save(prefix)
+    if posterior:
+        paths.append(posterior_path(output))
+        result.posterior.save(paths[-1])
+    for number, member in enumerate(result.committee(committee or 0, rng), start=1):
+        paths += member.save(prefix.with_name(f"{prefix.name}-committee-{number}"))
+    return [str(path) for path in paths]
 
 
 def summary(
@@ -105,14 +168,14 @@ def summary(
         "n_atoms": train.n_atoms,
         **about,
         **{part: result.metrics.get(part) for part in ("train", "validation", "test")},
+        **{part: errors for part, errors in result.metrics.items() if part.startswith("prior")},
     }
 
 
 def _check_output(output: Path) -> None:
     if output.suffix != ".yace":
         raise InputError(f"the output '{output}' must end in .yace")
-    if not output.parent.is_dir():
-        raise InputError(f"the folder '{output.parent}' of the output does not exist")
+    options.check_place(output, "the output")
 
 
 def _read_references(path: Path) -> dict[str, float]:
@@ -121,7 +184,7 @@ def _read_references(path: Path) -> dict[str, float]:
     from aiida_autopipe.config.loading import load_input
 
     energies: dict[str, float] = {}
-    for symbol, value in load_input(path).items():
+    for symbol, value in load_input(path, "'Si: -107.2'").items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if symbol not in atomic_numbers or not number or not math.isfinite(value):
             raise InputError(
@@ -133,6 +196,7 @@ def _read_references(path: Path) -> dict[str, float]:
 
 
 def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
+    chosen = result.chosen
     click.echo(f"{'':12s}{'energy (meV/atom)':>22s}{'forces (eV/Å)':>20s}")
     click.echo(f"{'':12s}{'MAE':>11s}{'RMSE':>11s}{'MAE':>10s}{'RMSE':>10s}")
     for part, metrics in result.metrics.items():
@@ -141,8 +205,17 @@ def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
         row = "".join(_cell(value, 1000, 11) for value in energies)
         click.echo(f"{part:12s}{row}" + "".join(_cell(value, 1, 10) for value in forces))
     click.echo(
-        f"{result.chosen['n_functions']} functions, {seconds:.1f} s; wrote {', '.join(files)}."
+        f"Chosen: cutoff {chosen['cutoff']:g} Å, rank {chosen['max_rank']}, "
+        f"{chosen['functions_per_element']} functions per element, weight of energies "
+        f"{chosen['energy_weight']:g}, of stresses {chosen['stress_weight']:g}, regularisation "
+        f"{chosen['regularisation']:.0e}, smoothness {chosen['smoothness']:g}; "
+        f"{len(chosen['candidates'])} bases compared, {chosen['search_ended']}."
     )
+    if chosen["zbl_outer"] is not None:
+        click.echo(f"ZBL repulsion from {chosen['zbl_inner']:g} to {chosen['zbl_outer']:g} Å.")
+    for note in result.notes:
+        click.echo(f"Note: {note}")
+    click.echo(f"{chosen['n_functions']} functions, {seconds:.1f} s; wrote {', '.join(files)}.")
 
 
 def _cell(value: float | None, factor: float, width: int) -> str:

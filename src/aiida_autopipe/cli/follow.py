@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +40,7 @@ def follow(run: WorkChainNode) -> Progress:
     # No markup: names and messages may hold brackets.
     console = Console(markup=False)
     progress = snapshot(run)
-    watch = _DaemonWatch()
+    watch = DaemonWatch()
     if not console.is_terminal:
         return _follow_by_lines(run, progress, watch)
     with Live(panel(run, progress), console=console, refresh_per_second=4) as live:
@@ -51,7 +52,7 @@ def follow(run: WorkChainNode) -> Progress:
     return progress
 
 
-def _follow_by_lines(run: WorkChainNode, progress: Progress, watch: _DaemonWatch) -> Progress:
+def _follow_by_lines(run: WorkChainNode, progress: Progress, watch: DaemonWatch) -> Progress:
     from aiida_autopipe.workflows.progress import snapshot
 
     last = ""
@@ -134,7 +135,7 @@ def _errors(progress: Progress) -> str:
     return f"{1000 * progress.energy_rmse:.1f} meV/atom, {progress.forces_rmse:.3f} eV/Å"
 
 
-class _DaemonWatch:
+class DaemonWatch:
     """Notices a daemon that died or went deaf (its workers lost the broker) and says so once.
 
     When it was repaired in between, it is told again.
@@ -148,28 +149,30 @@ class _DaemonWatch:
         """Check the daemon and the processes that were created but not picked up."""
         if progress.stage == "done":
             return
-        trouble = self._trouble(run)
+        self.look_at([run])
+
+    def look_at(self, runs: Sequence[WorkChainNode]) -> None:
+        """Check the daemon for several active processes."""
+        trouble = self._trouble(runs)
         if trouble and trouble != self.trouble:
             click.echo(trouble, err=True)
         self.trouble = trouble
 
-    def _trouble(self, run: WorkChainNode) -> str:
+    def _trouble(self, runs: Sequence[WorkChainNode]) -> str:
         from aiida.engine.daemon.client import get_daemon_client
 
         from aiida_autopipe.workflows.progress import active_below, state_of
 
         if not is_alive(get_daemon_client()):
-            return (
-                f"The AiiDA daemon is not running; type `{verdi_command('daemon', 'start')}` and "
-                "the run goes on."
-            )
+            return "The AiiDA daemon is not running; start this command again and the run goes on."
         now = time.monotonic()
-        created = [n.pk for n in (run, *active_below(run)) if state_of(n) == "created"]
+        nodes = [node for run in runs for node in (run, *active_below(run))]
+        created = [node.pk for node in nodes if state_of(node) == "created"]
         self.waiting_since = {pk: self.waiting_since.get(pk, now) for pk in created}
         if any(now - since > STUCK_SECONDS for since in self.waiting_since.values()):
             return (
-                "A process has not been picked up for a minute: the daemon's workers do not "
-                f"listen to the broker; type `{verdi_command('daemon', 'restart')}` and the run "
-                "goes on."
+                "A process has not been picked up for a minute: the daemon lost its broker; type "
+                f"`{verdi_command('daemon', 'stop')}`, then this command again: it puts lost "
+                "processes right and the run goes on."
             )
         return ""

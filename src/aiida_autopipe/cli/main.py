@@ -17,7 +17,23 @@ from aiida_autopipe import __version__
 from aiida_autopipe.cli.commands import USER_PATH
 from aiida_autopipe.core.errors import AutopipeError
 
-COMMANDS = ("setup", "init", "check", "run", "status", "report", "fit", "evaluate")
+COMMANDS = (
+    "setup",
+    "init",
+    "check",
+    "run",
+    "status",
+    "report",
+    "generate",
+    "data",
+    "describe",
+    "explore",
+    "select",
+    "label",
+    "fit",
+    "evaluate",
+    "embed",
+)
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -60,9 +76,19 @@ class LazyGroup(click.Group):
         command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"aiida_autopipe.cli.{cmd_name}.{cmd_name} is not a click command.")
-        if not any(parameter.name == "debug" for parameter in command.params):
-            command.params.append(_debug_option())
+        _add_debug(command, ctx)
         return command
+
+
+def _add_debug(command: click.Command, ctx: click.Context) -> None:
+    """Give a command, and the subcommands of a group, the option `--debug`."""
+    if not any(parameter.name == "debug" for parameter in command.params):
+        command.params.append(_debug_option())
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            subcommand = command.get_command(ctx, name)
+            if subcommand is not None:
+                _add_debug(subcommand, ctx)
 
 
 @click.group(cls=LazyGroup, params=[_debug_option()])

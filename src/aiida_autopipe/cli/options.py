@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from aiida_autopipe.core.errors import DataError, InputError
+from aiida_autopipe.core.files import complete_file
 
 if TYPE_CHECKING:
     from aiida_autopipe.core.dataset import Dataset
@@ -80,11 +84,28 @@ def require_labels(
 
 def check_json_path(path: Path | None) -> None:
     """Refuse a place that cannot be written before anything expensive starts."""
-    if path is not None and str(path) != "-" and not path.parent.is_dir():
-        raise InputError(f"the folder '{path.parent}' of the JSON file does not exist")
+    if path is not None and str(path) != "-":
+        check_place(path, "the JSON file")
 
 
-def write_json(path: Path | None, content: dict[str, Any]) -> None:
+def check_place(path: Path, what: str) -> None:
+    """Refuse a file that cannot be written where it is wanted; ``what`` is how errors call it."""
+    if path.is_dir():
+        raise InputError(f"{what} '{path}' is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        return  # a pipe or a device
+    if not path.parent.is_dir():
+        raise InputError(f"the folder '{path.parent}' of {what} does not exist")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the folder '{path.parent}' of {what} cannot be written ({error.strerror})"
+        ) from error
+
+
+def write_json(path: Path | None, content: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Write to a file, or to the standard output for '-'; nothing where no path was given."""
     if path is None:
         return
@@ -92,4 +113,25 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
     if str(path) == "-":
         click.echo(text)
     else:
-        path.write_text(text + "\n", encoding="utf-8")
+        with complete_file(path) as target:
+            target.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def progress_of(logger_name: str, quiet: bool) -> Iterator[None]:
+    """Show what a module logs while it works, one line after the other, on standard error."""
+    logger, handler = logging.getLogger(logger_name), _EchoHandler()
+    level = logger.level
+    if not quiet:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _EchoHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)

@@ -126,8 +126,9 @@ def _annotation(model: type[BaseModel], loc: Sequence[int | str]) -> Any:
     """The type of the field at ``loc``; None where a part of ``loc`` is no field."""
     current: Any = model
     for part in loc:
+        current = _plain(current)  # a section may be null
         if isinstance(part, int):
-            arguments = get_args(_plain(current))
+            arguments = get_args(current)
             current = arguments[0] if arguments else None
         elif isinstance(current, type) and issubclass(current, BaseModel):
             fields = {field.alias or name: field for name, field in current.model_fields.items()}

@@ -1,13 +1,21 @@
-"""How many DFT calculations a configuration can start at most, before anything runs."""
+"""What a run may cost, before anything runs: DFT calculations at most, and their CPU hours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
+from ase import Atoms
 
 from aiida_autopipe.config.models import Config
+from aiida_autopipe.config.timing import TimingModel, Work, usual_valence, work_of
+from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.core.generate.atoms import isolated_atoms
 from aiida_autopipe.core.generate.recipe import generate_pool
 from aiida_autopipe.core.material import Material
 from aiida_autopipe.core.validate.elastic import elastic_structures
+from aiida_autopipe.core.validate.plan import is_elastic
 
 
 def max_dft_calculations(config: Config, material: Material) -> dict[str, int]:
@@ -18,9 +26,9 @@ def max_dft_calculations(config: Config, material: Material) -> dict[str, int]:
         ``elastic_constants``, ``vacancy``, ``validation_retries`` and their sum ``total``.
     """
     wanted = set(config.validation.properties)
-    volumes = config.validation.eos_points
+    volumes = config.validation.eos_points if wanted else 0
     elastic = 0
-    if wanted & {"C11", "C12", "C44"}:
+    if any(is_elastic(name) for name in wanted):
         strained = elastic_structures(material.primitive, config.validation.elastic_strain)
         elastic = len(strained)
     # The perfect supercell and the one with an atom missing.
@@ -37,14 +45,77 @@ def max_dft_calculations(config: Config, material: Material) -> dict[str, int]:
     return {**counts, "total": sum(counts.values())}
 
 
-def initial_structures(config: Config, material: Material) -> int:
-    """Number of structures in the pool that the first training set is taken from.
+def initial_pool(config: Config, material: Material) -> Dataset:
+    """The pool that the first training set is taken from.
 
     :raises InputError: the recipe makes nothing, or a structure above its ``max_atoms``.
     """
-    pool = generate_pool(
-        material.primitive,
+    return generate_pool(
+        material.structures(),
         config.generate.model_dump(),
         np.random.default_rng(config.seed),
     )
-    return len(pool)
+
+
+USUAL_CUTOFF_RY = 40.0
+"""Plane-wave cutoff where neither the file nor pseudopotentials give one."""
+IONIC_STEPS = 6
+"""Single points that a relaxation costs."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU hours of the labels of a run.
+
+    :param hours: expected, when the whole budget is used and nothing fails.
+    :param factor: one standard deviation, either way.
+    :param n_labels: labels that were counted.
+    :param n_past: labels of past runs that the estimate learned from.
+    """
+
+    hours: float
+    factor: float
+    n_labels: int
+    n_past: int
+
+
+def label_cost(
+    config: Config,
+    material: Material,
+    pool: Dataset,
+    model: TimingModel,
+    cutoff_wfc_Ry: float | None = None,
+    valence: Mapping[str, float] | None = None,
+) -> Cost:
+    """CPU hours of all label calculations with pw.x.
+
+    The initial structures come first; the rest of the budget are frames of the MD; then the
+    validation.
+
+    :param pool: of `initial_pool`.
+    :param cutoff_wfc_Ry: of the pseudopotentials, where the file gives none.
+    :param valence: electrons of each pseudopotential; missing ones are guessed.
+    """
+    counts = max_dft_calculations(config, material)
+    cutoff = config.label.cutoff_wfc_Ry or cutoff_wfc_Ry or USUAL_CUTOFF_RY
+    electrons = {s: (valence or {}).get(s) or usual_valence(s) for s in material.elements}
+
+    def work(atoms: Atoms) -> Work:
+        total = sum(electrons[symbol] for symbol in atoms.get_chemical_symbols())
+        return work_of(atoms, total, cutoff, config.label.kspacing_per_A, config.label.spin)
+
+    works = [(work(atoms), 1.0) for atoms in isolated_atoms(material.elements)]
+    room = counts["training"]
+    works += [(work(atoms), 1.0) for atoms in pool[: min(len(pool), room)].iter_atoms()]
+    frame = material.primitive.repeat(tuple(config.md.supercell))
+    works.append((work(frame), float(max(0, room - len(pool)))))
+    # Cells with a free coordinate are relaxed.
+    steps = IONIC_STEPS if len(material.primitive) > 2 else 1
+    small = counts["equation_of_state"] + counts["elastic_constants"]
+    works.append((work(material.primitive), float(small * steps)))
+    if counts["vacancy"]:
+        large = material.primitive.repeat(tuple(config.validation.vacancy_supercell))
+        works.append((work(large), 1.0 + IONIC_STEPS))
+    seconds, factor = model.total([(one, n) for one, n in works if n > 0])
+    labels = counts["total"] - counts["validation_retries"]
+    return Cost(seconds / 3600, factor, labels, model.n_labels)

@@ -49,8 +49,13 @@ for _tag, _pattern, _first in (
     )
 
 
-def load_input(path: str | Path) -> dict[str, Any]:
+_NEEDED = "'material: Si' and 'goal: elastic'"
+
+
+def load_input(path: str | Path, needed: str = _NEEDED) -> dict[str, Any]:
     """Read an input file into a plain dictionary; nothing is expanded or checked yet.
+
+    ``needed`` is what errors say that a file must hold.
 
     :raises InputError: missing or unreadable file, broken YAML (with the line), not a mapping.
     """
@@ -63,10 +68,10 @@ def load_input(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file (byte {error.start} is not UTF-8)") from error
-    return parse_input(text, str(path))
+    return parse_input(text, str(path), needed)
 
 
-def parse_input(text: str, name: str) -> dict[str, Any]:
+def parse_input(text: str, name: str, needed: str = _NEEDED) -> dict[str, Any]:
     """Parse the text of an input file; ``name`` is how errors call it. Errors as ``load_input``."""
     try:
         # A subclass of SafeLoader: only plain scalars, lists and mappings can come out.
@@ -78,11 +83,9 @@ def parse_input(text: str, name: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{name}: not valid YAML, {' '.join(str(error).split())}") from error
     if data is None:
-        raise InputError(f"{name} is empty; it needs at least 'material: Si' and 'goal: elastic'")
+        raise InputError(f"{name} is empty; it needs at least {needed}")
     if not isinstance(data, dict):
-        raise InputError(
-            f"{name} must hold keys such as 'material: Si', not a {type(data).__name__}"
-        )
+        raise InputError(f"{name} must hold keys such as {needed}, not a {type(data).__name__}")
     return data
 
 
@@ -117,3 +120,13 @@ def dump_value(value: Any) -> str:
         value, Dumper=_Dumper, default_flow_style=True, width=10_000, allow_unicode=True
     )
     return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def material_words(material: str | dict[str, Any]) -> str:
+    """The ``material`` of an input for people: ``Si``, ``Fe0.5 Ni0.5``, ``molecule H2O``."""
+    if isinstance(material, str):
+        return material
+    if all(isinstance(value, int | float) for value in material.values()):
+        return " ".join(f"{symbol}{fraction:g}" for symbol, fraction in material.items())
+    values = [material_words(v) if isinstance(v, dict) else f"{v}" for v in material.values()]
+    return ", ".join(f"{key} {value}" for key, value in zip(material, values, strict=True))

@@ -6,20 +6,41 @@ reference page are generated from it. Units are ASE's (eV, Å) unless the name c
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from aiida_autopipe.config.explore import Explore
+from aiida_autopipe.config.section import Section as Section
+from aiida_autopipe.config.trainers import COMMON_KEYS, check_train
+from aiida_autopipe.core.descriptors.make import check_settings
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.generate.recipe import check_recipe
+from aiida_autopipe.core.select.selectors import check_method
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 NaturalNumber = Annotated[int, Field(ge=0)]
-Strain = Annotated[float, Field(gt=-0.5, lt=0.5)]
 Repeats = Annotated[list[Count], Field(min_length=3, max_length=3)]
 CodeLabel = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
 
-Goal = Literal["elastic"]
-Oracle = Literal["autopipe.pw"]
+Goal = Literal[
+    "elastic",
+    "phonons",
+    "defects",
+    "melt",
+    "melt-quench",
+    "alloy",
+    "surface",
+    "molecule",
+    "reaction",
+]
+EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*$")]
+PW_ORACLE = "autopipe.pw"
 Protocol = Literal["fast", "balanced", "stringent"]
 Smearing = Literal["none", "gaussian", "cold", "methfessel-paxton", "fermi-dirac"]
 Property = Literal[
@@ -27,17 +48,21 @@ Property = Literal[
 ]
 
 
-class Section(BaseModel):
-    """A block of keys: unknown keys, wrong types, NaN and infinity are refused."""
+def _temperature(value: Any) -> float | list[float]:
+    """A temperature in K, or the two ends of a ramp."""
+    if isinstance(value, list) and len(value) != 2:
+        raise ValueError(f"{value!r} must be a temperature, or a ramp [from, to]")
+    for kelvin in value if isinstance(value, list) else [value]:
+        if isinstance(kelvin, bool) or not isinstance(kelvin, int | float):
+            raise ValueError(f"{kelvin!r} must be a number")
+        if not math.isfinite(kelvin):
+            raise ValueError(f"{kelvin!r} must be a finite number")
+        if kelvin <= 0:
+            raise ValueError(f"{kelvin!r} must be greater than 0")
+    return [float(kelvin) for kelvin in value] if isinstance(value, list) else float(value)
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        serialize_by_alias=True,
-    )
+
+Temperature = Annotated[Any, AfterValidator(_temperature)]
 
 
 class Budget(Section):
@@ -52,31 +77,42 @@ class Budget(Section):
 class Generate(Section):
     """The first structures, made from the crystal before any potential exists."""
 
-    volumetric_strains: list[Strain]
-    """Relative volume changes of the primitive cell."""
-    shear_strains: list[Strain]
-    """Engineering strains, uniaxial and shear, along each independent direction of the crystal."""
-    rattle_amplitudes: list[Positive]
-    """Standard deviations of random displacements, Å."""
-    rattle_cells: list[Repeats]
-    """Supercells of the primitive cell that are rattled."""
-    rattles_per_amplitude: NaturalNumber
-    """Rattled structures for each amplitude and supercell."""
-    rattle_strain: Annotated[float, Field(ge=0, lt=0.3)]
-    """Standard deviation of the random strain applied together with a rattle."""
-    vacancies: NaturalNumber
-    """Structures with one atom removed, for each inequivalent site."""
     max_atoms: Count
     """No structure may have more atoms: its label would cost too much."""
+    recipe: dict[str, Any]
+    """Settings of each generator, by its name; null leaves out one that the goal asks for."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_generators(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        try:
+            check_recipe(recipe)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return recipe
+
+
+def _check_installed(oracle: str) -> None:
+    """Raise ValueError for a name under which no package has registered a process."""
+    groups = ("aiida.calculations", "aiida.workflows")
+    known = {entry.name for group in groups for entry in entry_points(group=group)}
+    if oracle not in known:
+        near = get_close_matches(oracle, sorted(known), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "install the package that brings it"
+        raise ValueError(f"there is no oracle '{oracle}'; {hint}")
 
 
 class Label(Section):
     """How structures get reference energies, forces and stresses."""
 
-    oracle: Oracle
-    """Process that labels one structure (AiiDA entry point)."""
+    oracle: EntryPoint
+    """Process that labels structures (AiiDA entry point)."""
     code: CodeLabel
-    """The pw.x code in AiiDA."""
+    """The program of the oracle in AiiDA: pw.x, or a Python interpreter for autopipe.ase."""
+    settings: dict[str, Any] | None
+    """Settings of an oracle other than autopipe.pw, in its own words; null for pw.x."""
+    batching: Literal["auto", "batch", "single"]
+    """Whether small structures share jobs; 'auto' decides by estimated cost."""
     pseudopotentials: Annotated[str, Field(min_length=1)]
     """'auto', the label of an installed pseudopotential family, or a folder of UPF files."""
     functional: Literal["auto", "PZ", "PBE"]
@@ -101,6 +137,18 @@ class Label(Section):
     """Most pw.x runs for one structure before it is rejected."""
 
     @model_validator(mode="after")
+    def _settings_of_other_oracles(self) -> Self:
+        if self.oracle == PW_ORACLE and self.settings is not None:
+            raise ValueError("settings are those of other oracles; pw.x has keys of its own")
+        if self.oracle != PW_ORACLE and self.settings is None:
+            _check_installed(self.oracle)
+            raise ValueError(
+                f"settings are needed for the oracle '{self.oracle}', such as "
+                "{calculator: tblite.ase.TBLite, keywords: {method: GFN1-xTB}} for autopipe.ase"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _density_cutoff(self) -> Self:
         wfc, rho = self.cutoff_wfc_Ry, self.cutoff_rho_Ry
         if wfc is not None and rho is not None and rho < 4 * wfc:
@@ -119,10 +167,14 @@ class Train(Section):
     """A Python interpreter with this package, as an AiiDA code."""
     cutoff: Annotated[float, Field(gt=1)]
     """Range of the potential, Å; the default is a multiple of the nearest-neighbour distance."""
-    max_rank: Annotated[int, Field(ge=1, le=5)]
-    """Largest number of neighbours in one basis function (body order minus one)."""
+    max_rank: Annotated[int, Field(ge=1, le=6)] | None
+    """Most neighbours in one basis function (body order minus one); null: cross validation."""
     max_functions: Count
     """Most basis functions for each element."""
+    search: Annotated[int, Field(ge=1, le=1000)]
+    """Most bases that are compared for their rank and number of functions; 1 takes the first."""
+    time_limit: Positive | None
+    """Seconds after which a fit compares no further bases."""
     test_fraction: Annotated[float, Field(gt=0, le=0.5)]
     """Part of the labels kept out of the fit to measure the error."""
     environments_per_function: Annotated[float, Field(ge=0)]
@@ -139,17 +191,52 @@ class Train(Section):
     """How fast the prior width falls with the degree of a function; null: cross validation."""
     n_folds: Annotated[int, Field(ge=2, le=20)]
     """Parts of the cross validation."""
+    zbl: bool
+    """Add a ZBL core repulsion; in LAMMPS with ML-PACE as `pair_style hybrid/overlay`."""
+    cutout_energies: bool
+    """Also learn energies and stresses of cut-outs, whose boundary they contain."""
     active_set_tolerance: Annotated[float, Field(gt=1, le=2)]
     """Largest extrapolation grade of a training environment."""
     active_set_floor: Annotated[float, Field(gt=0, le=0.1)]
     """Relative size below which differences between environments count as noise."""
     threads: Annotated[int, Field(gt=0, le=256)]
     """Threads of the fit."""
+    settings: dict[str, Any] | None
+    """Settings of a trainer other than autopipe.ace, in its own words; null: its defaults."""
+    committee: Annotated[int, Field(ge=1, le=64)]
+    """Potentials trained from different seeds for their spread; not for autopipe.ace."""
+    base_model: Annotated[str, Field(min_length=1)] | None
+    """Model file that autopipe.mace fine-tunes; null: training from scratch."""
+    replay: Annotated[str, Field(min_length=1)] | None
+    """File with data that base_model was trained on and must not forget; null: none."""
+
+    @model_validator(mode="after")
+    def _keys_of_the_trainer(self) -> Self:
+        check_train(self.model_dump())
+        return self
 
     def fit_settings(self) -> dict[str, object]:
         """The fields of `aiida_autopipe.core.ace.settings.FitSettings` as plain values."""
-        own = {"trainer", "code", "test_fraction"}
-        return {key: value for key, value in self.model_dump().items() if key not in own}
+        return {k: value for k, value in self.model_dump().items() if k not in COMMON_KEYS}
+
+
+class MdDescriptors(Section):
+    """Features of the candidate frames of the MD."""
+
+    descriptor: Literal["soap", "ace"]
+    """What describes the surroundings of an atom."""
+    average: bool = True
+    """The mean over the atoms of each frame instead of a row for each atom."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the descriptor; without any, ACE takes the basis of the potential itself."""
+
+    @model_validator(mode="after")
+    def _known_settings(self) -> Self:
+        try:
+            check_settings(self.descriptor, self.settings)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class Md(Section):
@@ -159,8 +246,8 @@ class Md(Section):
     """The LAMMPS code in AiiDA."""
     interface: Literal["auto", "library", "ml-pace"]
     """How LAMMPS gets the forces: its ML-PACE package, or the built-in evaluator as a library."""
-    temperatures_K: Annotated[list[Positive], Field(min_length=1)]
-    """Temperatures, K; one trajectory for each and each ensemble."""
+    temperatures_K: Annotated[list[Temperature], Field(min_length=1)]
+    """Temperatures, K, or ramps [from, to]; one trajectory for each and each ensemble."""
     ensembles: Annotated[list[Literal["nve", "nvt", "npt"]], Field(min_length=1)]
     """Ensembles of the trajectories."""
     pressure_GPa: float
@@ -181,6 +268,8 @@ class Md(Section):
     """Supercell of the primitive cell; its frames are labelled, so keep it small."""
     include_vacancy: bool
     """Also run each trajectory in the supercell with one atom removed."""
+    descriptors: MdDescriptors | None
+    """Features for the candidate frames, such as {descriptor: soap, average: true}; null: none."""
 
     @model_validator(mode="after")
     def _thresholds(self) -> Self:
@@ -209,6 +298,15 @@ class Stop(Section):
     """Largest error of the held-out forces, eV/Å."""
 
 
+def _known_method(method: str) -> str:
+    """A selection method that is installed."""
+    try:
+        check_method(method)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return method
+
+
 class Loop(Section):
     """The active learning: fit, explore with MD, label what is unknown, fit again."""
 
@@ -218,6 +316,8 @@ class Loop(Section):
     """Most generations."""
     candidates_per_generation: Count
     """Most structures labelled in one generation."""
+    select_method: Annotated[str, AfterValidator(_known_method)]
+    """How they are chosen: fps, direct, or a selector that another package registers."""
     stop: Stop
     """When the active learning is finished: all of these hold (null: not asked for)."""
 
@@ -234,8 +334,8 @@ class Loop(Section):
 class Validate(Section):
     """Properties of the finished potential against the oracle with the same settings."""
 
-    properties: Annotated[list[Property], Field(min_length=1)]
-    """Properties to compare."""
+    properties: list[Property]
+    """Properties to compare; without any, the potential is not validated."""
     tolerance: Positive
     """Largest relative error that passes."""
     eos_points: Annotated[int, Field(ge=5, le=21)]
@@ -272,6 +372,8 @@ class Resources(Section):
     """One label calculation (pw.x)."""
     train: JobResources
     """One fit."""
+    explore: JobResources
+    """The exploration with a surrogate; its processes run trajectories at the same time."""
     md: JobResources
     """One LAMMPS trajectory."""
 
@@ -281,8 +383,8 @@ class Config(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     """Name of the run and of its folder; default: the name of the input file."""
-    material: Annotated[str, Field(min_length=1)]
-    """An element with a known crystal (Si, Cu, Fe) or a structure file (CIF, POSCAR, extxyz)."""
+    material: Annotated[str, Field(min_length=1)] | dict[str, Any]
+    """Element, formula, composition ({Fe: 0.5, Ni: 0.5}), file, molecule or reaction."""
     goal: Goal
     """What the potential is for; decides structures, temperatures and validation."""
     protocol: Protocol
@@ -293,6 +395,8 @@ class Config(Section):
     """Hard limits of the whole run."""
     generate: Generate
     """The first structures, made from the crystal before any potential exists."""
+    explore: Explore
+    """Molecular dynamics with a universal model, before there is anything to learn from."""
     label: Label
     """How structures get reference energies, forces and stresses."""
     train: Train

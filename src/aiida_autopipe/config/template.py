@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from aiida_autopipe.config.expand import defaults
+from aiida_autopipe.config.expand import resolved_defaults
 from aiida_autopipe.config.loading import dump_value
 from aiida_autopipe.config.models import Config, Section
+from aiida_autopipe.core.generate.registry import generator_summary
 from aiida_autopipe.core.material import read_material
 
 _WIDTH = 96
+RECIPE = ("generate", "recipe")
 _CHOSEN = {"goal": "elastic", "protocol": "balanced"}
 
 
@@ -30,7 +32,7 @@ class Key:
 
 def iter_keys(protocol: str = "balanced") -> Iterator[Key]:
     """All keys in the order of the file, sections before their keys; defaults are those of Si."""
-    values = defaults(read_material("Si", Path()), protocol)
+    values = resolved_defaults(read_material("Si", Path()), protocol)
     values.update(name="silicon", material="Si", goal="elastic")
     yield from _keys(Config, values, ())
 
@@ -44,8 +46,17 @@ def _keys(model: type[Section], values: dict[str, Any], parents: tuple[str, ...]
         if isinstance(kind, type) and issubclass(kind, Section):
             yield Key(path, text, None, is_section=True)
             yield from _keys(kind, values[key], path)
+        elif path == RECIPE:
+            yield Key(path, text, None, is_section=True)
+            yield from _generators(values[key])
         else:
             yield Key(path, text, values[key], _choices(kind))
+
+
+def _generators(recipe: dict[str, Any]) -> Iterator[Key]:
+    for name, entry in recipe.items():
+        summary = generator_summary(str(entry.get("generator", name)))
+        yield Key((*RECIPE, name), summary, entry)
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:

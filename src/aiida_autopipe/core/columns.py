@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from aiida_autopipe.core.errors import InputError
 
 RESERVED = ("energy", "forces", "stress", "force_mask", "weight")
 """Names of labels and weights; a column of that name would be taken for one of them."""
+
+HASH_ROWS = 1 << 18
 
 REFERENCE_TOLERANCE = 1e-6
 """eV; reference energies of one element that differ by more come from different methods."""
@@ -26,7 +28,7 @@ def column_array(name: str, values: Sequence[Any] | NDArray[Any]) -> NDArray[Any
         InputError: a name that cannot be stored, values that fit none of these types, or not one
             value per structure.
     """
-    if not name or "/" in name or name in RESERVED:
+    if name in ("", ".") or "/" in name or "\0" in name or name in RESERVED:
         raise InputError(
             f"A column cannot be called '{name}': use a name without '/' other than "
             f"{', '.join(RESERVED)}."
@@ -49,18 +51,19 @@ def column_array(name: str, values: Sequence[Any] | NDArray[Any]) -> NDArray[Any
     )
 
 
-def take(array: Any, rows: NDArray[Any]) -> Any:
-    """Rows of a numpy array or an HDF5 dataset, in the order asked for."""
-    if array is None:
-        return None
-    if isinstance(array, np.ndarray):
-        return array[rows]
+def take(read: Callable[[int, int], NDArray[Any]], rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows in the order asked for, of what `read(start, stop)` reads from a file.
+
+    HDF5 reads ranges fast and scattered rows very slowly: one read per run of neighbours.
+    """
     if len(rows) == 0:
-        return array[0:0]
-    # HDF5 reads ranges fast and scattered rows very slowly: one read per run of neighbours.
+        return read(0, 0)
     unique, inverse = np.unique(rows, return_inverse=True)
-    runs = np.split(unique, np.flatnonzero(np.diff(unique) != 1) + 1)
-    return np.concatenate([array[int(run[0]) : int(run[-1]) + 1] for run in runs])[inverse]
+    ends = np.flatnonzero(np.diff(unique) != 1)
+    starts = unique[np.concatenate([[0], ends + 1])]
+    stops = unique[np.concatenate([ends, [len(unique) - 1]])] + 1
+    parts = [read(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
+    return np.concatenate(parts)[inverse]
 
 
 def join_arrays(arrays: list[Any], counts: list[int], shape: tuple[int, ...], fill: float) -> Any:
@@ -145,8 +148,14 @@ def content_hash(
     digest = hashlib.sha256()
     for name, array in arrays.items():
         if array is not None:
-            digest.update(name.encode() + np.ascontiguousarray(array[:]).tobytes())
+            digest.update(name.encode())
+            for start in range(0, len(array), HASH_ROWS):
+                digest.update(np.ascontiguousarray(array[start : start + HASH_ROWS]).tobytes())
     for name in sorted(columns):
-        digest.update(name.encode() + json.dumps(columns[name].tolist()).encode())
+        digest.update(name.encode() + b"[")
+        for start in range(0, len(columns[name]), HASH_ROWS):
+            part = columns[name][start : start + HASH_ROWS].tolist()
+            digest.update((", " if start else "").encode() + json.dumps(part)[1:-1].encode())
+        digest.update(b"]")
     digest.update(json.dumps(attributes, sort_keys=True).encode())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ described in `aiida_autopipe.core.hdf5`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,36 +22,35 @@ from aiida_autopipe.core.columns import (
     column_array,
     content_hash,
     fingerprint,
-    join_arrays,
-    join_attributes,
-    join_columns,
-    take,
 )
+from aiida_autopipe.core.dataset_checks import check_block, filtered
 from aiida_autopipe.core.errors import DataError, InputError
 from aiida_autopipe.core.hdf5 import (
-    DTYPES,
     PER_ATOM,
     PER_STRUCTURE,
     open_hdf5,
     read_attributes,
-    read_column,
-    reading,
+    stored_arrays,
+    stored_columns,
     write_hdf5,
 )
+from aiida_autopipe.core.joining import join_datasets
 from aiida_autopipe.core.labels import (
     LabelKeys,
     Labels,
     check_keys,
-    check_labels,
     common_info,
+    flat_arrays,
     is_missing,
     read_labels,
-    stack,
-    stack_labels,
 )
+from aiida_autopipe.core.stored_arrays import reading, row_blocks
 from aiida_autopipe.core.structure_files import read_structures, write_extxyz
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
+
+BLOCK_ATOMS = 65_536
+"""Atoms that are read from a file at one time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +103,19 @@ class Dataset:
     @property
     def elements(self) -> list[str]:
         """Chemical symbols that occur, sorted alphabetically."""
-        return sorted(chemical_symbols[z] for z in np.unique(self.numbers[:]))
+        found = {int(z) for block in row_blocks(self.numbers) for z in np.unique(block)}
+        return sorted(chemical_symbols[z] for z in found)
 
     @property
     def labelled(self) -> bool:
         """True when every structure has an energy and forces."""
         if self.energy is None or self.forces is None or len(self) == 0:
             return False
-        return bool(np.all(np.isfinite(self.energy[:])) and np.all(np.isfinite(self.forces[:])))
+        return all(
+            np.all(np.isfinite(block))
+            for array in (self.energy, self.forces)
+            for block in row_blocks(array)
+        )
 
     @property
     def reference_energies(self) -> dict[str, float]:
@@ -166,8 +170,39 @@ class Dataset:
         )
 
     def iter_atoms(self) -> Iterator[Atoms]:
-        """Structures one after the other; of an open file only one is in memory."""
-        return (self.atoms(i) for i in range(len(self)))
+        """Structures one after the other; of an open file only a block is in memory."""
+        return (block.atoms(i) for block in self.iter_blocks() for i in range(len(block)))
+
+    def iter_blocks(self, n_atoms: int = BLOCK_ATOMS) -> Iterator[Dataset]:
+        """Consecutive structures in memory, as many as have at most `n_atoms` atoms together.
+
+        A block has at least one structure. What it takes is O(block) memory for an open file.
+        """
+        start = 0
+        while start < len(self):
+            fitting = np.searchsorted(self.offsets, self.offsets[start] + n_atoms, "right") - 1
+            stop = max(start + 1, int(fitting))
+            yield self[start:stop]
+            start = stop
+
+    def filter(
+        self,
+        block: Callable[[Dataset], NDArray[np.bool_]] | None = None,
+        structure: Callable[[Atoms], bool] | None = None,
+        n_atoms: int = BLOCK_ATOMS,
+    ) -> Iterator[Dataset]:
+        """Blocks of the structures that pass; give them to a `DatasetWriter`, or concatenate them.
+
+        Args:
+            block: gets a block in memory and returns a mask over its structures, such as
+                ``lambda d: d.columns["gamma_max"][:] > 3``.
+            structure: gets one structure with its labels and columns.
+            n_atoms: atoms in memory at one time.
+
+        Raises:
+            InputError: a mask of another length than the block.
+        """
+        return filtered(self.iter_blocks(n_atoms), block, structure)
 
     def __getitem__(self, selection: slice | Sequence[int] | NDArray[Any]) -> Dataset:
         """A new in-memory dataset with the chosen structures in the chosen order."""
@@ -176,14 +211,29 @@ class Dataset:
             raise InputError(
                 f"A dataset is indexed with a slice, a mask or a list, not {selection!r}."
             )
-        row_blocks = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in chosen]
-        rows = np.concatenate(row_blocks) if row_blocks else np.zeros(0, dtype=np.int64)
-        arrays = {n: take(getattr(self, n), rows) for n in PER_ATOM}
-        arrays |= {n: take(getattr(self, n), chosen) for n in PER_STRUCTURE}
-        offsets = _offsets([len(block) for block in row_blocks])
-        columns = {name: take(values, chosen) for name, values in self.columns.items()}
-        attributes = dict(self.attributes)
-        return Dataset(offsets=offsets, **arrays, columns=columns, attributes=attributes)
+        structures, rows, offsets = self._chosen(chosen)
+        arrays: dict[str, Any] = {}
+        for name in (*PER_ATOM, *PER_STRUCTURE):
+            array = getattr(self, name)
+            arrays[name] = (
+                None if array is None else array[rows if name in PER_ATOM else structures]
+            )
+        return Dataset(
+            offsets=offsets,
+            **arrays,
+            columns={name: values[structures] for name, values in self.columns.items()},
+            attributes=dict(self.attributes),
+        )
+
+    def _chosen(self, chosen: NDArray[Any]) -> tuple[Any, Any, NDArray[np.int64]]:
+        """Structures and rows to index arrays with, and the offsets of what they give."""
+        if len(chosen) and np.all(np.diff(chosen) == 1):  # one range is read at once
+            first, last = int(chosen[0]), int(chosen[-1]) + 1
+            rows = slice(int(self.offsets[first]), int(self.offsets[last]))
+            return slice(first, last), rows, self.offsets[first : last + 1] - rows.start
+        offsets = _offsets(self.sizes[chosen])
+        starts = np.repeat(self.offsets[:-1][chosen] - offsets[:-1], np.diff(offsets))
+        return chosen, starts + np.arange(offsets[-1]), offsets
 
     def _rows(self, index: int) -> slice:
         if not 0 <= index < len(self):
@@ -217,16 +267,10 @@ class Dataset:
         keys = keys or LabelKeys()
         found = [read_labels(i, atoms, keys) for i, atoms in enumerate(structures)]
         check_keys(found, keys)
-        sizes = [len(atoms) for atoms in structures]
         if columns is None:
             columns = common_info(structures, keys)
         return cls(
-            offsets=_offsets(sizes),
-            numbers=stack([a.numbers for a in structures], np.int32, ()),
-            positions=stack([a.positions for a in structures], np.float64, (3,)),
-            cell=np.array([a.cell.array for a in structures], dtype=np.float64).reshape(-1, 3, 3),
-            pbc=np.array([a.pbc for a in structures], dtype=bool).reshape(-1, 3),
-            **stack_labels(structures, found),
+            **flat_arrays(structures, found),
             columns={name: column_array(name, values) for name, values in columns.items()},
             attributes=dict(attributes or {}),
         )
@@ -243,28 +287,7 @@ class Dataset:
             InputError: no parts, labelled parts whose label methods (attribute 'method') differ,
                 reference energies that differ, or a column of different types.
         """
-        if not parts:
-            raise InputError("Nothing to concatenate: the list of datasets is empty.")
-        sources = {p.method_fingerprint: p for p in parts if p.energy is not None and len(p)}
-        methods = sorted(name for name in sources if name is not None)
-        if len(methods) > 1:
-            raise InputError(
-                f"Datasets labelled with different methods ({', '.join(methods)}) cannot be "
-                "merged: their energies are not comparable; relabel one of them."
-            )
-        attributes = join_attributes([p.attributes for p in parts])
-        if methods:
-            attributes["method"] = sources[methods[0]].attributes["method"]
-        arrays: dict[str, Any] = {}
-        for name, shape in (PER_ATOM | PER_STRUCTURE).items():
-            fill = 1.0 if name in ("force_mask", "weight") else np.nan
-            counts = [p.n_atoms if name in PER_ATOM else len(p) for p in parts]
-            arrays[name] = join_arrays([getattr(p, name) for p in parts], counts, shape, fill)
-        names = sorted({name for p in parts for name in p.columns})
-        stores, lengths = [p.columns for p in parts], [len(p) for p in parts]
-        columns = {name: join_columns(name, stores, lengths) for name in names}
-        offsets = _offsets(np.concatenate([p.sizes for p in parts]))
-        return Dataset(offsets=offsets, **arrays, columns=columns, attributes=attributes)
+        return Dataset(**join_datasets(parts))
 
     def with_columns(self, **columns: Sequence[Any] | NDArray[Any]) -> Dataset:
         """The same structures with columns added or replaced."""
@@ -289,21 +312,10 @@ class Dataset:
         """
         if len(self) == 0:
             raise DataError("The dataset contains no structures.")
-        empty = np.flatnonzero(self.sizes == 0)
-        if len(empty):
-            raise DataError(f"Structure {empty[0]} has no atoms.")
-        for index in range(len(self)):
-            self._validate_structure(index)
-
-    def _validate_structure(self, index: int) -> None:
-        rows = self._rows(index)
-        if not np.all(np.isfinite(self.positions[rows])):
-            raise DataError(f"Structure {index} has NaN or infinite positions.")
-        if not np.all(np.isfinite(self.cell[index])):
-            raise DataError(f"Structure {index} has a NaN or infinite cell.")
-        if np.all(self.pbc[index]) and abs(np.linalg.det(self.cell[index])) < 1e-6:
-            raise DataError(f"Structure {index} is periodic but its cell has no volume.")
-        check_labels(index, self.labels(index))
+        first = 0
+        for block in self.iter_blocks():
+            check_block(block, first)
+            first += len(block)
 
     # ------------------------------------------------------------------ files
 
@@ -312,10 +324,10 @@ class Dataset:
     def open(cls, path: str | Path) -> Iterator[Dataset]:
         """A dataset whose big arrays stay in the HDF5 file until they are sliced."""
         with open_hdf5(Path(path)) as handle:
-            arrays = {n: handle[n] for n in (*PER_ATOM, *PER_STRUCTURE) if n in handle}
             with reading(path):
-                columns = {n: read_column(data) for n, data in handle.get("columns", {}).items()}
                 offsets = handle["offsets"][...].astype(np.int64)
+            arrays: dict[str, Any] = stored_arrays(path, handle)
+            columns: dict[str, Any] = stored_columns(path, handle)
             attributes = read_attributes(path, handle)
             yield cls(offsets=offsets, **arrays, columns=columns, attributes=attributes)
 
@@ -326,18 +338,15 @@ class Dataset:
         Raises:
             DataError: as `aiida_autopipe.core.hdf5.open_hdf5`, or data that cannot be read.
         """
-        with cls.open(path) as lazy, reading(path):
-            names = (n for n in (*PER_ATOM, *PER_STRUCTURE) if getattr(lazy, n) is not None)
-            loaded: dict[str, Any] = {
-                n: getattr(lazy, n)[...].astype(DTYPES[n], copy=False) for n in names
-            }
-            return replace(lazy, **loaded)
+        with cls.open(path) as lazy:
+            return lazy[:]
 
     def write_hdf5(self, path: str | Path) -> None:
         """Write the layout of `aiida_autopipe.core.hdf5`; the file appears only when complete."""
         names = ("offsets", *PER_ATOM, *PER_STRUCTURE)
         arrays = {n: getattr(self, n)[:] for n in names if getattr(self, n) is not None}
-        write_hdf5(Path(path), arrays, self.columns, self.attributes)
+        columns = {name: values[:] for name, values in self.columns.items()}
+        write_hdf5(Path(path), arrays, columns, self.attributes)
 
     def content_hash(self) -> str:
         """SHA-256 over all arrays, columns and attributes: the fingerprint potentials refer to."""

@@ -15,16 +15,18 @@
     /weight              (n,)   float64                                         optional
     /columns/<name>      (n,)   float64, int64, bool or UTF-8 string            optional
 
-A label that a structure lacks is NaN. Links, external storage and virtual datasets, which lead to
-other files, are refused when reading: a dataset file may come from a stranger.
+A label that a structure lacks is NaN. Arrays may be stored whole, as `Dataset.write_hdf5` does, or
+in chunks that can grow, as `DatasetWriter` does. Other objects in the file, such as descriptors,
+are no part of the dataset and are left alone. Links, external storage and virtual datasets, which
+lead to other files, are refused when reading: a dataset file may come from a stranger.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,14 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.errors import DataError
+from aiida_autopipe.core.journal import JournaledFile, has_journal
+from aiida_autopipe.core.stored_arrays import StoredArray, column_type, reading
 
 FORMAT = "autopipe-dataset"
 VERSION = 1
+
+CHUNK_CACHE_BYTES = 1 << 20
+"""For each array; HDF5's own default is larger, and files are read once and in order."""
 
 PER_ATOM = {"numbers": (), "positions": (3,), "forces": (3,), "force_mask": ()}
 PER_STRUCTURE = {"cell": (3, 3), "pbc": (3,), "energy": (), "stress": (6,), "weight": ()}
@@ -45,6 +52,12 @@ DTYPES: dict[str, type] = {
     "numbers": np.int32,
     "pbc": np.bool_,
 }
+FILL = {
+    **dict.fromkeys((*PER_ATOM, *PER_STRUCTURE), np.nan),
+    "force_mask": 1.0,
+    "weight": 1.0,
+}
+"""What a structure without it has, where others have it."""
 REQUIRED = ("offsets", "numbers", "positions", "cell", "pbc")
 
 
@@ -92,10 +105,7 @@ def open_hdf5(path: Path) -> h5py.File:
         DataError: not HDF5, not a dataset of ours, a newer version, links, or shapes or types that
             contradict the layout.
     """
-    try:
-        handle = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"'{path}' is not a readable HDF5 file: {error}") from error
+    handle = open_committed(path)
     with ExitStack() as on_error:
         on_error.callback(handle.close)
         with reading(path):
@@ -107,13 +117,40 @@ def open_hdf5(path: Path) -> h5py.File:
     return handle
 
 
-@contextmanager
-def reading(path: str | Path) -> Iterator[None]:
-    """Turn what h5py raises for damaged data into DataError."""
+def open_committed(path: Path) -> h5py.File:
+    """Open any HDF5 file for reading, in the state of the last commit if a writer was killed.
+
+    Raises:
+        DataError: missing, not HDF5, truncated, or in use by a writer.
+    """
     try:
-        yield
-    except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
-        raise DataError(f"'{path}' is damaged: {error}") from error
+        if has_journal(path):
+            return h5py.File(
+                JournaledFile(path, writable=False), "r", rdcc_nbytes=CHUNK_CACHE_BYTES
+            )
+        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+    except BlockingIOError as error:
+        raise DataError(
+            f"'{path}' is in use by another process; wait until it has ended."
+        ) from error
+    except OSError as error:
+        raise DataError(f"'{path}' is not a readable HDF5 file: {error}") from error
+
+
+def layout_of(path: Path) -> dict[str, Any]:
+    """'layout_version' of a dataset file, and 'other_objects' in it by name, with their shapes.
+
+    Raises:
+        DataError: as `open_hdf5`.
+    """
+    with open_hdf5(path) as handle:
+        known = ("offsets", *PER_ATOM, *PER_STRUCTURE, "columns")
+        others: dict[str, Any] = {}
+        for name in (n for n in handle if n not in known):
+            is_hard = isinstance(handle.get(name, getlink=True), h5py.HardLink)
+            found = handle[name] if is_hard else None
+            others[name] = list(found.shape) if isinstance(found, h5py.Dataset) else "group"
+        return {"layout_version": int(handle.attrs["version"]), "other_objects": others}
 
 
 def read_attributes(path: str | Path, handle: h5py.File) -> dict[str, Any]:
@@ -132,12 +169,22 @@ def read_attributes(path: str | Path, handle: h5py.File) -> dict[str, Any]:
     return attributes
 
 
-def read_column(data: h5py.Dataset) -> NDArray[Any]:
-    """A column as float64, int64, bool or str."""
-    if data.dtype.kind == "O":
-        return np.asarray(data.asstr()[...]).astype(str)
-    types = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_}
-    return np.asarray(data[...]).astype(types[data.dtype.kind], copy=False)
+def stored_arrays(path: str | Path, handle: h5py.File) -> dict[str, StoredArray]:
+    """All arrays but the offsets, by name; they read what is indexed from the open file."""
+    names = [name for name in (*PER_ATOM, *PER_STRUCTURE) if name in handle]
+
+    def check_numbers(values: NDArray[Any]) -> None:
+        if values.size and not 0 <= np.min(values) <= np.max(values) < len(chemical_symbols):
+            raise DataError(f"'{path}': 'numbers' holds values that are not atomic numbers.")
+
+    checks = {"numbers": check_numbers}
+    return {n: StoredArray(path, handle[n], DTYPES[n], checks.get(n)) for n in names}
+
+
+def stored_columns(path: str | Path, handle: h5py.File) -> dict[str, StoredArray]:
+    """All columns by name, as `stored_arrays`."""
+    group = handle.get("columns", {})
+    return {name: StoredArray(path, data, column_type(data)) for name, data in group.items()}
 
 
 def _check_header(path: Path, handle: h5py.File) -> None:
@@ -154,12 +201,18 @@ def _check_header(path: Path, handle: h5py.File) -> None:
 
 
 def _check_storage(path: Path, handle: h5py.File) -> None:
-    """Everything must be stored in the file itself, as plain arrays."""
-    names = list(handle)
+    """What the layout names must be stored in the file itself, as plain arrays.
+
+    Other objects, such as descriptors, are no part of the dataset and never looked at.
+    """
+    names = [
+        name for name in ("offsets", *PER_ATOM, *PER_STRUCTURE) if handle.get(name, getlink=True)
+    ]
     link = handle.get("columns", getlink=True)
     if isinstance(link, h5py.HardLink) and isinstance(handle["columns"], h5py.Group):
-        names.remove("columns")
         names += [f"columns/{name}" for name in handle["columns"]]
+    elif link is not None:
+        names.append("columns")
     for name in names:
         if not isinstance(handle.get(name, getlink=True), h5py.HardLink):
             raise DataError(f"'{path}': '{name}' is a link to elsewhere, which is refused.")
@@ -194,6 +247,3 @@ def _check_shapes(path: Path, handle: h5py.File) -> None:
     offsets = handle["offsets"][...].astype(np.int64)
     if offsets[0] != 0 or offsets[-1] != n_atoms or np.any(np.diff(offsets) < 0):
         raise DataError(f"'{path}': 'offsets' does not partition the {n_atoms} atoms.")
-    numbers = handle["numbers"][...]
-    if n_atoms and not 0 <= numbers.min() <= numbers.max() < len(chemical_symbols):
-        raise DataError(f"'{path}': 'numbers' holds values that are not atomic numbers.")

@@ -17,7 +17,7 @@ from aiida_autopipe.core.errors import DataError, InputError
 ENERGY_KEYS = ("energy", "REF_energy")
 FORCES_KEYS = ("forces", "REF_forces")
 STRESS_KEYS = ("stress", "REF_stress", "virial", "REF_virial")
-_LABEL_INFO = {*ENERGY_KEYS, *STRESS_KEYS, "free_energy", "weight"}
+LABEL_INFO: set[str | None] = {*ENERGY_KEYS, *STRESS_KEYS, "free_energy", "weight"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _read_stress(index: int, atoms: Atoms, chosen: str | None) -> NDArray[np.flo
         return None
     if np.size(value) == 9:
         tensor = _checked(index, name, np.reshape(value, (3, 3)), (3, 3))
-        if not np.allclose(tensor, tensor.T, rtol=0, atol=1e-3 * np.abs(tensor).max()):
+        if not np.abs(tensor - tensor.T).max() <= 1e-3 * np.abs(tensor).max():
             raise DataError(f"Structure {index}: {name} {tensor.tolist()} is not symmetric.")
         value = full_3x3_to_voigt_6_stress(tensor)
     stress = _checked(index, name, value, (6,))
@@ -165,10 +165,10 @@ def _from_calculator(atoms: Atoms, name: str) -> Any:
 
 def common_info(structures: Sequence[Atoms], keys: LabelKeys) -> dict[str, list[Any]]:
     """Scalar info entries of one kind that all structures have; text may be missing ('')."""
-    skip = _LABEL_INFO | {keys.energy, keys.forces, keys.stress}
+    skip = LABEL_INFO | {keys.energy, keys.forces, keys.stress}
     names = {str(name) for atoms in structures for name in atoms.info} - skip
     columns = {}
-    for name in sorted(n for n in names if n and "/" not in n):
+    for name in sorted(n for n in names if n not in ("", ".") and not set("/\0") & set(n)):
         values = [atoms.info.get(name) for atoms in structures]
         if any(isinstance(value, str) for value in values):
             values = ["" if value is None else value for value in values]
@@ -208,6 +208,20 @@ def stack_labels(
         "stress": _filled([f.stress for f in found], [(1, 6)] * len(found), np.nan),
         "force_mask": _filled([f.force_mask for f in found], [(n,) for n in sizes], 1.0),
         "weight": np.array([f.weight for f in found]) if weighted else None,
+    }
+
+
+def flat_arrays(structures: Sequence[Atoms], found: Sequence[Labels]) -> dict[str, Any]:
+    """Structures and their labels as the arrays of a dataset, by name."""
+    sizes = [len(atoms) for atoms in structures]
+    cells = np.array([atoms.cell.array for atoms in structures], dtype=np.float64)
+    return {
+        "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        "numbers": stack([atoms.numbers for atoms in structures], np.int32, ()),
+        "positions": stack([atoms.positions for atoms in structures], np.float64, (3,)),
+        "cell": cells.reshape(-1, 3, 3),
+        "pbc": np.array([atoms.pbc for atoms in structures], dtype=bool).reshape(-1, 3),
+        **stack_labels(structures, found),
     }
 
 

@@ -1,203 +1,236 @@
-"""The material of a run, an ASE-known element or a structure file, as a standardised crystal.
+"""The material of a run, from what the user wrote to a crystal, an alloy, a molecule or a reaction.
 
-Both cells share one Cartesian frame (spglib's standard orientation), so a strain or an elastic
-constant means the same in either of them.
+Text is, in this order: an element (its own crystal), an existing file, a tabulated compound, the
+name of a molecule, the formula of an alloy of metals or of a compound with a usual prototype. Goals
+for molecules look for a molecule first, so that ``NaCl`` means the right thing for both. A block of
+keys says it without a choice; see `read_material`.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import spglib
 from ase import Atoms
-from ase.build import bulk
 from ase.data import atomic_names, atomic_numbers, chemical_symbols, reference_states
-from ase.geometry import minkowski_reduce
-from ase.io import read
-from ase.io.formats import UnknownFileTypeError
-from ase.neighborlist import neighbor_list
 
+from aiida_autopipe.core.composition import alloy, check_fractions
+from aiida_autopipe.core.crystal import (
+    Material,
+    element_crystal,
+    material_from_atoms,
+    read_structure,
+)
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.core.symmetry import TOLERANCE
-
-OVERLAP_DISTANCE = 0.5
-"""Two atoms closer than this, in Å, are a mistake in the file (H2 has 0.74 Å)."""
-
-_CRYSTALS = ("fcc", "bcc", "hcp", "diamond", "sc", "bct", "rhombohedral")
-"""ASE's reference states that are complete crystals; its others lack atomic positions."""
-
-# What ASE's readers raise on files that are damaged or of another kind.
-_READER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
+from aiida_autopipe.core.molecule import (
+    check_molecule,
+    is_molecule_name,
+    read_molecule,
+    read_path,
+    read_reaction,
+)
+from aiida_autopipe.core.prototypes import (
+    NONMETALS,
+    PROTOTYPES,
+    KnownCrystal,
+    from_prototype,
+    guess,
+    parse_formula,
+    reduced,
+    tabulated,
 )
 
-_ELEMENTS = tuple(chemical_symbols[1:])
-_ELEMENT_TOKEN = re.compile(r"([A-Z][a-z]?)([0-9.]*)")
+__all__ = ["FORMS", "Material", "material_from_atoms", "read_material"]
+
+FORMS = {
+    "composition": ("composition", "lattice", "a_A", "atoms"),
+    "formula": ("formula", "prototype", "a_A", "c_A"),
+    "molecule": ("molecule",),
+    "reactants": ("reactants", "products"),
+    "path": ("path",),
+}
+"""Blocks of keys a material may be, each by the key that it must have. A block whose keys are
+elements is a composition."""
+
 _WORD = re.compile(r"[A-Za-z]+")
+_ELEMENTS = tuple(chemical_symbols[1:])
+_WANTED = (
+    "give an element (Si), a formula (NaCl), a composition ({Fe: 0.5, Ni: 0.5}), a molecule (H2O) "
+    "or a structure file (CIF, POSCAR, extxyz)"
+)
 
 
-@dataclass(frozen=True)
-class Material:
-    """A crystal with its symmetry.
+def read_material(
+    spec: str | Mapping[str, Any], base_dir: Path, prefer_molecule: bool = False
+) -> Material:
+    """Turn the ``material`` of an input file into structures.
 
-    :param label: what the user wrote (an element) or the formula of the file.
-    :param primitive: primitive cell in spglib's standard orientation.
-    :param conventional: conventional cell, same Cartesian frame as ``primitive``.
-    :param spacegroup: international symbol, e.g. ``Fd-3m``.
-    :param spacegroup_number: 1 to 230.
+    :param spec: text, or a block: fractions by element, or one of `FORMS`.
+    :param base_dir: folder that files are relative to.
+    :param prefer_molecule: a name that is a crystal and a molecule means the molecule.
+    :raises InputError: one sentence that names the key, the value and what would be valid.
     """
-
-    label: str
-    primitive: Atoms
-    conventional: Atoms
-    spacegroup: str
-    spacegroup_number: int
-
-    @property
-    def elements(self) -> list[str]:
-        """Symbols of the elements, alphabetical."""
-        return sorted(set(self.primitive.get_chemical_symbols()))
-
-    @property
-    def crystal_system(self) -> str:
-        """One of triclinic ... cubic, from the space-group number."""
-        limits = (2, 15, 74, 142, 167, 194, 230)
-        names = (
-            "triclinic",
-            "monoclinic",
-            "orthorhombic",
-            "tetragonal",
-            "trigonal",
-            "hexagonal",
-            "cubic",
-        )
-        return next(
-            name
-            for limit, name in zip(limits, names, strict=True)
-            if self.spacegroup_number <= limit
-        )
-
-    @cached_property
-    def nearest_neighbour(self) -> float:
-        """Shortest distance between two atoms of the crystal, Å."""
-        return _shortest_distance(self.primitive)
-
-
-def read_material(spec: str, base_dir: Path) -> Material:
-    """Turn the ``material`` of an input file into a crystal.
-
-    :param spec: an element with a known crystal (``Si``), or the path of a structure file with one
-        periodic structure (CIF, POSCAR, extxyz, anything ASE reads), relative to ``base_dir``.
-    :raises InputError: unknown element, missing, empty or unusable file, not a crystal.
-    """
+    if isinstance(spec, Mapping):
+        return _from_block(spec, base_dir)
     text = spec.strip()
     if not text:
-        raise InputError("material is empty; give an element such as 'Si' or a structure file")
+        raise InputError(f"material is empty; {_WANTED}")
+    if prefer_molecule and is_molecule_name(text) and text not in atomic_numbers:
+        return _molecule(read_molecule(text, base_dir), text)
     if text in atomic_numbers and text != "X":
-        return material_from_atoms(_element_crystal(text), label=text)
+        return material_from_atoms(element_crystal(text), label=text)
     path = Path(text).expanduser()
     path = path if path.is_absolute() else base_dir / path
     if path.exists() or (_looks_like_a_path(text) and not set(text) & set("{}:,")):
-        atoms = _read_structure(path, text)
+        atoms = read_structure(path, text)
+        if not atoms.pbc.any() and len(atoms):
+            return _molecule(check_molecule(atoms, f"material '{text}'"), text)
         return material_from_atoms(atoms, label=atoms.get_chemical_formula(), source=text)
-    raise InputError(_explain_name(text))
+    return _from_formula(text, base_dir)
 
 
-def material_from_atoms(
-    atoms: Atoms, label: str | None = None, source: str | None = None
+def _from_formula(text: str, base_dir: Path) -> Material:
+    counts = parse_formula(text)
+    known = tabulated(counts) if counts else None
+    if known is not None:
+        return _compound(known, text)
+    if is_molecule_name(text):
+        return _molecule(read_molecule(text, base_dir), text)
+    if counts is None:
+        raise InputError(_explain_name(text))
+    if len(counts) == 1:
+        symbol = next(iter(counts))
+        raise InputError(f"material '{text}': write 'material: {symbol}' for the element")
+    if _is_alloy(counts):
+        total = sum(counts.values())
+        return _alloy(check_fractions({s: n / total for s, n in counts.items()}), text)
+    usual = guess(counts)
+    if usual is None:
+        raise InputError(
+            f"material '{text}': no crystal structure is known for this formula; give a structure "
+            f"file, or {{formula: {text}, prototype: ..., a_A: ...}} with a prototype of "
+            f"{', '.join(PROTOTYPES)}"
+        )
+    return _compound(usual, text)
+
+
+def _is_alloy(counts: Mapping[str, float]) -> bool:
+    """Metals mix on one lattice, and so do elements that all have the diamond structure."""
+    kinds = {(reference_states[atomic_numbers[s]] or {}).get("symmetry") for s in counts}
+    return not set(counts) & NONMETALS or kinds == {"diamond"}
+
+
+def _from_block(spec: Mapping[str, Any], base_dir: Path) -> Material:
+    if not spec:
+        raise InputError(f"material is empty; {_WANTED}")
+    if all(key in atomic_numbers for key in spec):
+        return _alloy(check_fractions(spec))
+    form = next((FORMS[key] for key in FORMS if key in spec), None)
+    if form is None and "products" in spec:
+        raise InputError("material.reactants: this key is missing; a reaction has both ends")
+    if form is None:
+        raise InputError(_explain_key(str(next(k for k in spec if k not in atomic_numbers))))
+    unknown = [str(key) for key in spec if key not in form]
+    if unknown:
+        near = get_close_matches(unknown[0], form, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(form)}"
+        raise InputError(f"material.{unknown[0]}: unknown key; {hint}")
+    for key in spec:
+        _check_type(str(key), spec[key])
+    if "composition" in spec:
+        given = check_fractions(spec["composition"])
+        return _alloy(given, None, spec.get("lattice"), spec.get("a_A"), spec.get("atoms"))
+    if "formula" in spec:
+        return _chosen_prototype(spec)
+    if "molecule" in spec:
+        return _molecule(read_molecule(spec["molecule"], base_dir), str(spec["molecule"]))
+    if "path" in spec:
+        return _reaction(read_path(spec["path"], base_dir), Path(spec["path"]).stem)
+    if "products" not in spec:
+        raise InputError("material.products: this key is missing; a reaction has both ends")
+    ends = read_reaction(spec["reactants"], spec["products"], base_dir)
+    label = f"{Path(spec['reactants']).stem} to {Path(spec['products']).stem}"
+    return _reaction(ends, label)
+
+
+def _check_type(key: str, value: Any) -> None:
+    if key == "composition":
+        if not isinstance(value, Mapping):
+            raise InputError(f"material.{key}: {value!r} must be a block such as {{Fe: 0.5, ...}}")
+    elif key in ("a_A", "c_A"):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 1 < value < 100:
+            raise InputError(f"material.{key}: {value!r} must be a number of Å, from 1 to 100")
+    elif key == "atoms":
+        if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 200:
+            raise InputError(f"material.{key}: {value!r} must be a whole number from 2 to 200")
+    elif not isinstance(value, str) or not value.strip():
+        raise InputError(f"material.{key}: {value!r} must be text")
+
+
+def _chosen_prototype(spec: Mapping[str, Any]) -> Material:
+    text = spec["formula"]
+    counts = parse_formula(text)
+    if counts is None:
+        raise InputError(f"material.formula: {text!r} is no formula of known elements")
+    known = tabulated(counts) or guess(counts)
+    name = spec.get("prototype") or (known.prototype if known else None)
+    if name is None:
+        raise InputError(
+            f"material.prototype: this key is missing; no structure is known for {text}; valid: "
+            f"{', '.join(PROTOTYPES)}"
+        )
+    name = "cesiumchloride" if name == "B2" else name
+    a, c = spec.get("a_A"), spec.get("c_A")
+    if known is not None and known.prototype == name and a is None and c is None:
+        return _compound(known, text)
+    ratio = reduced(counts)
+    wanted = PROTOTYPES[name].counts if name in PROTOTYPES else tuple(ratio.values())
+    # In the order of the formula, or turned round where only that fits the prototype.
+    orders = [list(ratio), list(ratio)[::-1]]
+    fitting = [order for order in orders if tuple(ratio[s] for s in order) == wanted]
+    if len(ratio) != 2 or not fitting:
+        raise InputError(
+            f"material.prototype: {name} has {wanted[0]:g} atoms of one element for {wanted[1]:g} "
+            f"of another, {text} does not"
+        )
+    first, second = fitting[0]
+    return _compound(from_prototype(name, first, second, a, c), text)
+
+
+def _compound(known: KnownCrystal, label: str) -> Material:
+    return replace(material_from_atoms(known.atoms(), label=label), note=known.describe())
+
+
+def _alloy(
+    fractions: Mapping[str, float],
+    label: str | None = None,
+    lattice: str | None = None,
+    a: float | None = None,
+    atoms: int | None = None,
 ) -> Material:
-    """Check a periodic structure and standardise it.
-
-    :param source: how errors name the structure; default ``label``.
-    :raises InputError: NaN, no volume, overlapping atoms, partial occupancies, not periodic.
-    """
-    label = label or atoms.get_chemical_formula()
-    _check_structure(atoms, source or label)
-    symmetry = _types_and_moments(atoms)
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), symmetry.types)
-    try:
-        with warnings.catch_warnings():
-            # spglib announces that its None for a failure becomes the error handled here.
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            dataset = spglib.get_symmetry_dataset(cell, symprec=TOLERANCE)
-            primitive = spglib.standardize_cell(cell, to_primitive=True, symprec=TOLERANCE)
-            conventional = spglib.standardize_cell(cell, to_primitive=False, symprec=TOLERANCE)
-    except spglib.SpglibError:
-        dataset = primitive = conventional = None
-    if dataset is None or primitive is None or conventional is None:
-        raise InputError(f"material '{source or label}': spglib finds no space group for it")
-    return Material(
-        label=label,
-        primitive=symmetry.atoms(primitive),
-        conventional=symmetry.atoms(conventional),
-        spacegroup=str(dataset.international),
-        spacegroup_number=int(dataset.number),
+    made = alloy(fractions, lattice, a, atoms)
+    if label is None:
+        label = "-".join(f"{s}{x:.3g}" for s, x in made.composition.items())
+    return replace(
+        material_from_atoms(made.cell, label=label),
+        kind="alloy",
+        note=made.describe(),
+        composition=made.composition,
+        lattice=made.lattice.primitive(max(made.composition, key=lambda s: made.composition[s])),
     )
 
 
-@dataclass(frozen=True)
-class _Sites:
-    """Site types for spglib: atoms of one element with different moments are not equivalent."""
-
-    types: list[int]
-    kinds: list[tuple[int, float]]
-
-    def atoms(self, cell: Any) -> Atoms:
-        lattice, scaled, types = cell
-        kinds = [self.kinds[int(kind)] for kind in types]
-        # spglib leaves -1e-17 in places, which would print as -0.0 in every file written later.
-        lattice = np.where(np.abs(lattice) < 1e-12, 0.0, lattice)
-        atoms = Atoms(
-            numbers=[number for number, _ in kinds], cell=lattice, scaled_positions=scaled, pbc=True
-        )
-        moments = [moment for _, moment in kinds]
-        if any(moments):
-            atoms.set_initial_magnetic_moments(moments)
-        return atoms
+def _molecule(atoms: Atoms, label: str) -> Material:
+    return Material(label, atoms, atoms, "", 0, kind="molecule")
 
 
-def _types_and_moments(atoms: Atoms) -> _Sites:
-    moments = atoms.get_initial_magnetic_moments()
-    if moments.ndim != 1:
-        moments = np.linalg.norm(moments, axis=1)
-    sites = [(int(z), round(float(m), 3)) for z, m in zip(atoms.numbers, moments, strict=True)]
-    kinds = sorted(set(sites))
-    return _Sites(types=[kinds.index(site) for site in sites], kinds=kinds)
-
-
-def _element_crystal(symbol: str) -> Atoms:
-    kind = (reference_states[atomic_numbers[symbol]] or {}).get("symmetry")
-    cause: Exception | None = None
-    if kind in _CRYSTALS:
-        try:
-            crystal: Atoms = bulk(symbol)
-        except (ValueError, RuntimeError) as error:
-            cause = error
-        else:
-            return crystal
-    if kind in ("diatom", "atom"):
-        reason = f"ASE knows {symbol} only as a {'molecule' if kind == 'diatom' else 'gas'}"
-    elif kind is None:
-        reason = f"ASE has no crystal structure for {symbol}"
-    else:
-        reason = f"ASE has no atomic positions for the {kind} crystal of {symbol}"
-    raise InputError(
-        f"material '{symbol}': {reason}; give a structure file (CIF, POSCAR, extxyz) instead"
-    ) from cause
+def _reaction(path: list[Atoms], label: str) -> Material:
+    return Material(label, path[0], path[0], "", 0, kind="reaction", path=tuple(path))
 
 
 def _looks_like_a_path(text: str) -> bool:
@@ -205,88 +238,29 @@ def _looks_like_a_path(text: str) -> bool:
     return "/" in text or bool(suffix) or text.upper().startswith(("POSCAR", "CONTCAR"))
 
 
-def _read_structure(path: Path, spec: str) -> Atoms:
-    if not path.exists():
-        raise InputError(f"material '{spec}': the file {path} does not exist")
-    if path.is_dir():
-        raise InputError(f"material '{spec}': {path} is a folder; give one structure file")
-    if not path.read_bytes().strip():
-        raise InputError(f"material '{spec}': the file {path} is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = read(path, index=":")
-    except UnknownFileTypeError as error:
-        raise InputError(
-            f"material '{spec}': {path} is of no kind ASE knows; use CIF, POSCAR or extxyz"
-        ) from error
-    except _READER_ERRORS as error:
-        # Other errors speak of the reader's variables, not of the file.
-        told = isinstance(error, OSError | ValueError)
-        detail = f": {' '.join(str(error).split())[:200]}" if told and str(error).strip() else ""
-        raise InputError(
-            f"material '{spec}': {path} cannot be read as a structure{detail}"
-        ) from error
-    frames = found if isinstance(found, list) else [found]
-    if not frames:
-        raise InputError(f"material '{spec}': the file {path} holds no structure")
-    if len(frames) > 1:
-        raise InputError(
-            f"material '{spec}': {path} holds {len(frames)} structures; give a file with one"
-        )
-    return frames[0]
-
-
-def _check_structure(atoms: Atoms, name: str) -> None:
-    where = f"material '{name}'"
-    if len(atoms) == 0:
-        raise InputError(f"{where}: the structure has no atoms")
-    if np.any(atoms.numbers < 1) or np.any(atoms.numbers >= len(chemical_symbols)):
-        raise InputError(f"{where}: the structure has an atom of no known element")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if bad.size:
-        raise InputError(f"{where}: the position of atom {bad[0]} is not a number")
-    if not np.isfinite(atoms.cell.array).all():
-        raise InputError(f"{where}: the cell holds a value that is not a number")
-    if not atoms.pbc.all():
-        raise InputError(f"{where}: the structure is not periodic in all three directions")
-    if abs(atoms.cell.volume) < 1.0:
-        raise InputError(f"{where}: the cell has no volume ({abs(atoms.cell.volume):.3g} Å^3)")
-    occupancy = atoms.info.get("occupancy") or {}
-    if any(len(site) > 1 or min(site.values()) < 0.999 for site in occupancy.values()):
-        raise InputError(
-            f"{where}: the file has partially occupied sites; give an ordered structure"
-        )
-    pairs = neighbor_list("ijd", atoms, OVERLAP_DISTANCE)
-    if len(pairs[0]):
-        i, j, distance = pairs[0][0], pairs[1][0], pairs[2][0]
-        raise InputError(f"{where}: atoms {i} and {j} overlap, they are {distance:.3f} Å apart")
-
-
-def _shortest_distance(atoms: Atoms) -> float:
-    # The shortest lattice vector bounds the distance from above: an atom sees its own image there.
-    reduced, _ = minkowski_reduce(atoms.cell.array)
-    bound = float(np.linalg.norm(reduced, axis=1).min())
-    return float(neighbor_list("d", atoms, bound + 1e-6).min())
+def _explain_key(key: str) -> str:
+    if _WORD.fullmatch(key) and len(key) <= 2:
+        return f"material: {key!r} is no chemical element; did you mean '{_nearest_element(key)}'?"
+    near = get_close_matches(key, [k for form in FORMS.values() for k in form], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(FORMS)}, or elements"
+    return f"material.{key}: unknown key; {hint}"
 
 
 def _explain_name(text: str) -> str:
     if any(character in text for character in "{}:, "):
         return (
-            f"material '{text}': compositions are not supported yet; give an element with a known "
-            "crystal (Si, Cu, Fe) or a structure file"
+            f"material '{text}': a composition is a block and no text, without quotation marks: "
+            "{Fe: 0.5, Ni: 0.5}"
         )
-    tokens = _ELEMENT_TOKEN.findall(text)
-    is_formula = "".join(a + b for a, b in tokens) == text and (
-        len(tokens) > 1 or any(count for _, count in tokens)
-    )
-    if is_formula and all(symbol in atomic_numbers for symbol, _ in tokens):
+    tokens = re.findall(r"[A-Z][a-z]?", text)
+    wrong = [token for token in tokens if token not in atomic_numbers]
+    if len(tokens) > 1 and wrong and re.fullmatch(r"([A-Z][a-z]?[0-9.]*)+", text):
         return (
-            f"material '{text}': formulas are not supported yet; give an element with a known "
-            "crystal (Si, Cu, Fe) or a structure file (CIF, POSCAR, extxyz)"
+            f"material '{text}': {wrong[0]} is no chemical element; did you mean "
+            f"'{_nearest_element(wrong[0])}'?"
         )
     if not _WORD.fullmatch(text):
-        return f"material '{text}': neither an element nor an existing structure file"
+        return f"material '{text}': neither an element nor a formula nor an existing structure file"
     return f"unknown element '{text}'; did you mean '{_nearest_element(text)}'?"
 
 

@@ -24,11 +24,17 @@ def read_structures(path: Path) -> list[Atoms]:
         frames = ase_read(path, index=":")
     # ASE's readers raise whatever their parsers happen to raise: all of it means "unreadable".
     except Exception as error:
-        raise DataError(f"'{path}' cannot be read as structures: {error}") from error
+        raise DataError(f"'{path}' cannot be read as structures: {_said(error)}") from error
     structures = frames if isinstance(frames, list) else [frames]
     if not structures:
         raise DataError(f"'{path}' contains no structures.")
     return structures
+
+
+def _said(error: Exception) -> str:
+    """What an error says; a word alone, such as an element nobody knows, says too little."""
+    text = str(error)
+    return text if len(text.split()) > 1 else f"{type(error).__name__} {text}"
 
 
 def write_extxyz(structures: Sequence[Atoms], path: Path) -> None:

@@ -7,10 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida.orm import SinglefileData
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.core.descriptors.stored import list_features, read_features
 
 FILENAME = "dataset.h5"
 
@@ -20,7 +23,7 @@ class DatasetData(SinglefileData):
 
     Attributes in the database: `n_structures`, `n_atoms`, `elements`, `labelled`, `composition`
     (atoms per element), `origins` (structures per origin), `content_hash`, `method`,
-    `method_fingerprint`.
+    `method_fingerprint`, and where there are any `features` (see `from_file`).
     """
 
     def __init__(self, dataset: Dataset | None = None, **kwargs: Any) -> None:
@@ -33,6 +36,29 @@ class DatasetData(SinglefileData):
             dataset.write_hdf5(path)
             super().__init__(file=path, filename=FILENAME, **kwargs)
         self.base.attributes.set_many(_summary(dataset))
+
+    @classmethod
+    def from_file(cls, path: Path) -> DatasetData:
+        """A node of a dataset file, with the features it may have.
+
+        The attribute `features` names them, each with its `type` and whether it is an `average`.
+        """
+        node = cls(file=path, filename=FILENAME)
+        with Dataset.open(path) as dataset:
+            node.base.attributes.set_many(_summary(dataset))
+        node.base.attributes.set("features", list_features(path))
+        return node
+
+    def get_features(self, name: str) -> NDArray[np.floating]:
+        """Features by name: (atoms, F), or where they are averages (structures, F).
+
+        Raises:
+            InputError: the node has none of that name.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / FILENAME
+            self.copy_to(path)
+            return read_features(path, name)
 
     def get_dataset(self) -> Dataset:
         """The Dataset, read into memory."""

@@ -11,11 +11,14 @@ from typing import Any
 from aiida.orm import Data
 
 from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.ace.zbl import ZBL, read_zbl
 from aiida_autopipe.core.errors import InputError
 
 
 class PotentialData(Data):
-    """Files of one potential (.yace, B-basis .yaml, .asi, MACE .model) in the node's repository.
+    """Files of one potential in the node's repository.
+
+    .yace, B-basis .yaml, .asi and, if given, the LAMMPS commands .in of an ACE; .model of MACE.
 
     Attributes in the database: `kind`, `elements`, `cutoff` (Å), `reference_energies` (eV by
     element), `metrics`, `fit` (fingerprints of the dataset and settings, number of functions, ...),
@@ -113,6 +116,20 @@ class PotentialData(Data):
             path.write_bytes(self.base.repository.get_object_content(name, mode="rb"))
             paths.append(path)
         return paths
+
+    def get_zbl(self) -> ZBL | None:
+        """The ZBL repulsion that LAMMPS must be told to add, None without one.
+
+        Raises:
+            PotentialFileError: the file of the potential cannot be read.
+        """
+        names = [n for n in self.filenames if Path(n).suffix in (".yaml", ".yace")]
+        if self.kind != "ace" or not names:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / names[-1]
+            path.write_bytes(self.base.repository.get_object_content(names[-1], mode="rb"))
+            return read_zbl(path)
 
     def get_potential(self) -> ACEPotential:
         """The potential, ready to evaluate.

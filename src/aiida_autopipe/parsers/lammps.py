@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida.engine import ExitCode
 from aiida.orm import ArrayData, Dict
 from aiida.parsers import Parser
@@ -68,13 +69,18 @@ class LammpsParser(Parser):
         return self._exit_code(log, trace, results, bool(len(trace.step)))
 
     def _dump(self, folder: Path, pattern: str) -> list[Frame]:
-        start = self.node.inputs.structure.get_dataset()
-        rotation = deck.lammps_rotation(start.cell[0])
-        return [
+        start = self.node.inputs.structure.get_dataset().atoms(0)
+        rotation = deck.lammps_rotation(deck.in_vacuum(start).cell.array)
+        frames = [
             frame
             for path in sorted(folder.glob(pattern))
-            for frame in parse_dump(_decoded(path.read_bytes(), path.name), start.n_atoms, rotation)
+            for frame in parse_dump(_decoded(path.read_bytes(), path.name), len(start), rotation)
         ]
+        if not np.any(start.pbc):
+            for frame in frames:  # the box was that of the program, not the molecule's
+                frame.atoms.set_cell(None)
+                frame.atoms.pbc = False
+        return frames
 
     def _text(self, name: str) -> str:
         return _decoded(self.retrieved.base.repository.get_object_content(name, "rb"), name)

@@ -7,9 +7,7 @@ from typing import Any
 from aiida.common import timezone
 from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, Str
-from aiida_pseudo.data.pseudo.upf import UpfData
-from pydantic import ValidationError
+from aiida.orm import Dict, Int, List, Str
 
 from aiida_autopipe.calculations.functions import (
     generate,
@@ -18,15 +16,26 @@ from aiida_autopipe.calculations.functions import (
     select,
     take,
 )
-from aiida_autopipe.config.errors import explain
-from aiida_autopipe.config.models import Config
+from aiida_autopipe.calculations.labels import set_kpoints_meshes
 from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.core.stopping import GenerationRecord, StopRule, decide
 from aiida_autopipe.data.dataset import DatasetData
-from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.engines.espresso.pw import is_isolated_atom
-from aiida_autopipe.workflows.functions import call, count_jobs, failure_reason
-from aiida_autopipe.workflows.inputs import job_options, md_conditions, md_settings
+from aiida_autopipe.workflows.active_learning_spec import (
+    define_exit_codes,
+    define_inputs,
+    define_outputs,
+)
+from aiida_autopipe.workflows.explore import ExploreWorkChain
+from aiida_autopipe.workflows.functions import call, count_calculations, failure_reason
+from aiida_autopipe.workflows.inputs import (
+    explore_inputs,
+    initial_choice,
+    job_options,
+    md_conditions,
+    md_settings,
+    trainer_settings,
+)
 from aiida_autopipe.workflows.label import LabelWorkChain
 from aiida_autopipe.workflows.md import MdWorkChain
 from aiida_autopipe.workflows.train import TrainWorkChain
@@ -34,16 +43,6 @@ from aiida_autopipe.workflows.validate import ValidateWorkChain
 
 INITIAL_SHARE = 0.6
 """Largest part of the label budget spent before there is a potential to ask."""
-TRAIN_ONLY = ("trainer", "code", "test_fraction")
-
-
-def validate_config(node: Dict, _: Any) -> str | None:
-    """A complete configuration, as `mlip-auto check` prints it."""
-    try:
-        Config.model_validate(node.get_dict())
-    except ValidationError as error:
-        return "; ".join(explain(error, Config))
-    return None
 
 
 class ActiveLearningWorkChain(WorkChain):
@@ -58,27 +57,11 @@ class ActiveLearningWorkChain(WorkChain):
     def define(cls, spec: WorkChainSpec) -> None:
         """Declare inputs, outputs, outline and exit codes."""
         super().define(spec)
-        spec.input(
-            "config",
-            valid_type=Dict,
-            validator=validate_config,
-            help="The expanded configuration.",
-        )
-        spec.input(
-            "run_key",
-            valid_type=Str,
-            required=False,
-            help="Hash of everything the run starts from; the same input finds its run by it.",
-        )
-        spec.input("method", valid_type=Dict, help="Settings of the labels: `PwSettings`.")
-        spec.input("crystal", valid_type=DatasetData, help="Primitive and conventional cell.")
-        spec.input_namespace("codes", valid_type=AbstractCode, help="`label`, `train` and `md`.")
-        spec.input("codes.label", valid_type=AbstractCode, help="pw.x.")
-        spec.input("codes.train", valid_type=AbstractCode, help="A Python interpreter.")
-        spec.input("codes.md", valid_type=AbstractCode, help="LAMMPS.")
-        spec.input_namespace("pseudos", valid_type=UpfData, dynamic=True, help="UPF by element.")
+        define_inputs(spec)
         spec.outline(
             cls.setup,
+            cls.generate_pool,
+            if_(cls.should_explore)(cls.run_exploration, cls.inspect_exploration),
             cls.run_initial_labels,
             cls.inspect_labels,
             cls.inspect_references,
@@ -91,12 +74,11 @@ class ActiveLearningWorkChain(WorkChain):
                 cls.finish_generation,
             ),
             if_(cls.should_retrain)(cls.run_training, cls.inspect_training),
-            cls.run_validation,
-            cls.inspect_validation,
+            if_(cls.should_validate)(cls.run_validation, cls.inspect_validation),
             cls.results,
         )
-        _define_outputs(spec)
-        _define_exit_codes(spec)
+        define_outputs(spec)
+        define_exit_codes(spec)
 
     # ------------------------------------------------------------------ start
 
@@ -111,6 +93,7 @@ class ActiveLearningWorkChain(WorkChain):
         self.ctx.stop_reason = ""
         self.ctx.generation = 0
         self.ctx.trained_on = 0
+        self.ctx.explored = None
 
     @property
     def seed(self) -> int:
@@ -127,34 +110,94 @@ class ActiveLearningWorkChain(WorkChain):
         resources = self.ctx.config["resources"][stage]
         return Dict(job_options(resources, self.inputs.codes[stage].with_mpi))
 
+    def _label_inputs(self) -> dict[str, Any]:
+        """What all label processes of a run have in common."""
+        label = self.ctx.config["label"]
+        pseudos = {"pseudos": self.inputs.pseudos} if self.inputs.get("pseudos") else {}
+        return {
+            "oracle": Str(label["oracle"]),
+            "settings": self.inputs.method,
+            "code": self.inputs.codes.label,
+            "max_attempts": Int(label["max_attempts"]),
+            "max_concurrent": Int(self.ctx.config["resources"]["max_concurrent"]),
+            "batching": Str(label["batching"]),
+            "options": self._options("label"),
+            **pseudos,
+        }
+
     def _submit_labels(self, dataset: DatasetData, budget: int, label: str) -> Any:
-        resources = self.ctx.config["resources"]
+        spent = (timezone.now() - self.node.ctime).total_seconds()
+        # A label that is begun in the last minute would hardly end.
+        left = max(60, int(3600 * self.ctx.config["budget"]["hours"] - spent))
+        if self.ctx.config["label"]["oracle"] == "autopipe.pw":
+            dataset = call(set_kpoints_meshes, dataset, self.inputs.crystal, self.inputs.method)
         return self.submit(
             LabelWorkChain,
             dataset=dataset,
-            settings=self.inputs.method,
-            code=self.inputs.codes.label,
-            pseudos=self.inputs.pseudos,
             budget=Int(budget),
-            max_attempts=Int(self.ctx.config["label"]["max_attempts"]),
-            max_concurrent=Int(resources["max_concurrent"]),
-            options=self._options("label"),
+            max_wall_time=Int(left),
             metadata={"label": label},
+            **self._label_inputs(),
         )
 
-    def run_initial_labels(self) -> ToContext | ExitCode:
-        """Generate the first pool and label as much of it as the budget allows."""
+    def generate_pool(self) -> ExitCode | None:
+        """Generate the first structures."""
         settings = Dict(self.ctx.config["generate"])
         try:
-            pool = call(generate, self.inputs.crystal, settings, Int(self.seed))
+            self.ctx.pool = call(generate, self.inputs.crystal, settings, Int(self.seed))
         except AutopipeError as error:
             return self.exit_codes.ERROR_GENERATE.format(reason=error)
+        return None
+
+    def should_explore(self) -> bool:
+        """True when a surrogate was asked for."""
+        return self.ctx.config["explore"]["surrogate"] is not None
+
+    def run_exploration(self) -> ToContext | ExitCode:
+        """Send a surrogate ahead, and let it find what the generators do not think of."""
+        explore, md = self.ctx.config["explore"], self.ctx.config["md"]
+        shape = {"supercell": explore["supercell"], "include_vacancy": md["include_vacancy"]}
+        try:
+            starts = call(md_starts, self.inputs.crystal, Dict(shape))
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_EXPLORE.format(reason=error)
+        model = self.inputs.get("surrogate_model")
+        node = self.submit(
+            ExploreWorkChain,
+            starts=starts,
+            known=self.ctx.pool,
+            code=self.inputs.codes.explore,
+            seed=Int(self.seed),
+            # Its processes are its own; MPI would start all of it several times.
+            options=Dict(job_options(self.ctx.config["resources"]["explore"], False)),
+            **({"model": model} if model is not None else {}),
+            **explore_inputs(explore),
+        )
+        return ToContext(exploration=node)
+
+    def inspect_exploration(self) -> ExitCode | None:
+        """Keep what was chosen; there may be nothing new."""
+        node = self.ctx.exploration
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_EXPLORE.format(reason=failure_reason(node))
+        self.out("exploration", node.outputs.summary)
+        self.ctx.explored = node.outputs.selected if "selected" in node.outputs else None
+        return None
+
+    def run_initial_labels(self) -> ToContext | ExitCode:
+        """Label as much of the first structures as the budget allows."""
+        pool, explored = self.ctx.pool, self.ctx.explored
         share = int(INITIAL_SHARE * self.ctx.config["budget"]["labels"])
-        n = min(pool.n_structures, self.budget_left, share + len(self.inputs.crystal.elements))
-        if n < pool.n_structures:
-            self.report(f"{n} of {pool.n_structures} initial structures fit into the budget")
-            pool = call(take, pool, List(list(range(n))))
-        return ToContext(labels=self._submit_labels(pool, n, "initial structures"))
+        most = min(self.budget_left, share + len(self.inputs.crystal.elements))
+        n_explored = 0 if explored is None else explored.n_structures
+        chosen = initial_choice(pool.n_structures, n_explored, most)
+        total = pool.n_structures + n_explored
+        if n_explored:
+            pool = call(merge, part_000=pool, part_001=explored)
+        if len(chosen) < total:
+            self.report(f"{len(chosen)} of {total} initial structures fit into the budget")
+            pool = call(take, pool, List(chosen))
+        return ToContext(labels=self._submit_labels(pool, len(chosen), "initial structures"))
 
     def inspect_references(self) -> ExitCode | None:
         """Without the energies of the isolated atoms nothing can be fitted."""
@@ -207,7 +250,7 @@ class ActiveLearningWorkChain(WorkChain):
             for key in ("requested", "ok", "rejected"):
                 self.ctx.counts[key] += summary[key]
         steps = [c for c in self.node.called if c.process_label == LabelWorkChain.__name__]
-        self.ctx.counts["calculations"] = sum(count_jobs(step) for step in steps)
+        self.ctx.counts["calculations"] = sum(count_calculations(step) for step in steps)
 
     # ------------------------------------------------------------------ one generation
 
@@ -224,12 +267,11 @@ class ActiveLearningWorkChain(WorkChain):
             return self.exit_codes.ERROR_MERGE.format(reason=error)
         self.ctx.trained_on = len(self.ctx.datasets)
         train = self.ctx.config["train"]
-        settings = {key: value for key, value in train.items() if key not in TRAIN_ONLY}
         node = self.submit(
             TrainWorkChain,
             dataset=self.ctx.dataset,
             trainer=train["trainer"],
-            settings=Dict(settings),
+            settings=Dict(trainer_settings(train)),
             split=Dict({"test_fraction": train["test_fraction"]}),
             seed=Int(self.seed),
             code=self.inputs.codes.train,
@@ -258,6 +300,7 @@ class ActiveLearningWorkChain(WorkChain):
             starts=starts,
             conditions=List(md_conditions(md, starts.n_structures)),
             settings=Dict(md_settings(md)),
+            **({"descriptors": Dict(md["descriptors"])} if md["descriptors"] else {}),
             code=self.inputs.codes.md,
             generation=Int(self.ctx.generation),
             # Far enough apart that no two simulations of a run share a seed.
@@ -278,7 +321,8 @@ class ActiveLearningWorkChain(WorkChain):
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
             return None
-        n = min(self.ctx.config["loop"]["candidates_per_generation"], self.budget_left)
+        loop = self.ctx.config["loop"]
+        n = min(loop["candidates_per_generation"], self.budget_left)
         if n < 1:
             return None
         try:
@@ -287,7 +331,7 @@ class ActiveLearningWorkChain(WorkChain):
                 node.outputs.candidates,
                 self.ctx.dataset,
                 self.ctx.training.outputs.potential,
-                Dict({"n": n}),
+                Dict({"n": n, "method": loop["select_method"], "seed": self.ctx.config["seed"]}),
             )
         except AutopipeError as error:
             return self.exit_codes.ERROR_SELECT.format(reason=error)
@@ -335,6 +379,10 @@ class ActiveLearningWorkChain(WorkChain):
 
     # ------------------------------------------------------------------ end
 
+    def should_validate(self) -> bool:
+        """True when there is a property to compare; a molecule has none yet."""
+        return bool(self.ctx.config["validate"]["properties"])
+
     def run_validation(self) -> ToContext:
         """Compare the final potential with the reference method."""
         config = self.ctx.config
@@ -344,14 +392,7 @@ class ActiveLearningWorkChain(WorkChain):
             potential=self.ctx.training.outputs.potential,
             crystal=self.inputs.crystal,
             settings=Dict(settings),
-            label={
-                "settings": self.inputs.method,
-                "code": self.inputs.codes.label,
-                "pseudos": self.inputs.pseudos,
-                "max_attempts": Int(config["label"]["max_attempts"]),
-                "max_concurrent": Int(config["resources"]["max_concurrent"]),
-                "options": self._options("label"),
-            },
+            label=self._label_inputs(),
         )
         return ToContext(validation=node)
 
@@ -373,11 +414,11 @@ class ActiveLearningWorkChain(WorkChain):
             "labels": self.ctx.counts,
             "stop_reason": self.ctx.stop_reason,
             "final_train_uuid": training.uuid,
-            "validation_uuid": self.ctx.validation.uuid,
+            "validation_uuid": self.ctx.validation.uuid if self.should_validate() else None,
         }
         self.out("history", Dict(history).store())
         self._out_rejected()
-        if not self.ctx.validation.is_finished_ok:
+        if self.should_validate() and not self.ctx.validation.is_finished_ok:
             return self.exit_codes.ERROR_VALIDATION.format(
                 reason=failure_reason(self.ctx.validation)
             )
@@ -392,27 +433,3 @@ class ActiveLearningWorkChain(WorkChain):
             self.out("rejected", call(merge, **parts))
         except AutopipeError as error:
             self.report(f"the rejected structures could not be put together: {error}")
-
-
-def _define_outputs(spec: WorkChainSpec) -> None:
-    spec.output("potential", valid_type=PotentialData, help="The final potential.")
-    spec.output("dataset", valid_type=DatasetData, help="Everything labelled.")
-    spec.output("rejected", valid_type=DatasetData, required=False, help="With reasons.")
-    spec.output("metrics", valid_type=Dict, help="Errors of the final potential.")
-    spec.output("parity", valid_type=ArrayData, required=False)
-    spec.output("history", valid_type=Dict, help="Generations, label counts, stop reason.")
-    spec.output("validation", valid_type=Dict, required=False, help="The validation table.")
-
-
-def _define_exit_codes(spec: WorkChainSpec) -> None:
-    for status, name, message in (
-        (301, "ERROR_REFERENCES", "The isolated atoms of {elements} could not be labelled."),
-        (302, "ERROR_GENERATE", "No first structures: {reason}"),
-        (303, "ERROR_NO_LABELS", "Not one of the first structures could be labelled: {reason}"),
-        (304, "ERROR_MERGE", "The labels cannot be put together: {reason}"),
-        (305, "ERROR_TRAINING", "The training failed: {reason}"),
-        (306, "ERROR_MD", "All simulations failed: {reason}"),
-        (307, "ERROR_SELECT", "The selection failed: {reason}"),
-        (401, "ERROR_VALIDATION", "There is a potential, but it was not validated: {reason}"),
-    ):
-        spec.exit_code(status, name, message=message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
+from aiida.orm import CalcJobNode, ProcessNode, QueryBuilder, WorkChainNode
 
 from aiida_autopipe.core.errors import AutopipeError
 
@@ -27,9 +27,29 @@ def jobs(node: ProcessNode) -> list[CalcJobNode]:
     return sorted(found, key=lambda job: job.pk)
 
 
-def count_jobs(node: ProcessNode) -> int:
-    """Jobs below a process, whatever became of them: what a budget has to pay for."""
-    return sum(isinstance(called, CalcJobNode) for called in node.called_descendants)
+def label_jobs(node: ProcessNode) -> list[CalcJobNode]:
+    """All jobs below a process, at any depth."""
+    return [called for called in node.called_descendants if isinstance(called, CalcJobNode)]
+
+
+def calculations_of(job: CalcJobNode) -> int:
+    """Calculations a job stands for: in a batch, the structures that were begun.
+
+    A batch that said nothing, or has not yet, counts in full: whatever was started is paid for.
+    """
+    inputs = job.base.links.get_incoming(link_label_filter="dataset").all_nodes()
+    if not inputs:
+        return 1
+    if "outcomes" not in job.outputs:
+        # A job that ended before its program was started has cost nothing.
+        return 0 if job.is_terminated and job.get_job_id() is None else inputs[0].n_structures
+    return sum(one["outcome"] != "not_run" for one in job.outputs.outcomes["outcomes"])
+
+
+def count_calculations(node: ProcessNode) -> int:
+    """Label calculations below a process, whatever became of them: what a budget has to pay for."""
+    mine = [node] if isinstance(node, CalcJobNode) else label_jobs(node)
+    return sum(calculations_of(job) for job in mine)
 
 
 def failure_reason(node: ProcessNode) -> str:
@@ -47,3 +67,15 @@ def failure_reason(node: ProcessNode) -> str:
         words = " ".join(str(last.exit_message or "no message").split())
         return f"{last.process_label} failed with [{last.exit_status}] {words}{attempts}"
     return f"[{node.exit_status}] {' '.join(str(node.exit_message).split())}"
+
+
+def find_described(description: str) -> WorkChainNode | None:
+    """The newest process with a description that still runs or has ended well."""
+    query = QueryBuilder()
+    query.append(WorkChainNode, filters={"description": description}, tag="run")
+    query.order_by({"run": {"id": "desc"}})
+    for node in query.all(flat=True):
+        if not node.is_terminated or node.is_finished_ok:
+            found: WorkChainNode = node
+            return found
+    return None

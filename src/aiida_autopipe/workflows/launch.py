@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
@@ -14,6 +16,7 @@ from aiida.orm import (
     Dict,
     Group,
     QueryBuilder,
+    SinglefileData,
     Str,
     WorkChainNode,
     load_code,
@@ -21,6 +24,7 @@ from aiida.orm import (
     load_node,
 )
 
+from aiida_autopipe.config.loading import material_words
 from aiida_autopipe.config.models import Config
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import InputError
@@ -28,7 +32,7 @@ from aiida_autopipe.core.material import Material
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.espresso.pw import PwSettings
 from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
-from aiida_autopipe.workflows.preflight import preflight, resolve_pseudos
+from aiida_autopipe.workflows.preflight import is_pw, preflight, resolve_pseudos
 
 INTERFACE_KEY = "interface"
 """Extra of a LAMMPS code, written by `mlip-auto setup`: 'library' or 'ml-pace'."""
@@ -51,9 +55,7 @@ def prepare(config: Config, material: Material) -> Launch:
     problems = preflight(config, material)
     if problems:
         raise InputError("\n".join(problems))
-    choice = resolve_pseudos(config, material.elements)
-    family: Group = load_group(choice.family)
-    pseudos = family.get_pseudos(elements=tuple(material.elements))
+    method, pseudos = label_method(config, material.elements)
     codes = {
         "label": load_code(config.label.code),
         "train": load_code(config.train.code),
@@ -61,7 +63,38 @@ def prepare(config: Config, material: Material) -> Launch:
     }
     expanded = config.model_dump()
     expanded["md"]["interface"] = _interface(config, codes["md"])
-    method = PwSettings(
+    structures = material.structures()
+    crystal = Dataset.from_atoms(list(structures.values()), columns={"cell": list(structures)})
+    model = None
+    if config.explore.surrogate is not None:
+        codes["explore"] = load_code(config.explore.code)
+        path = Path(config.explore.surrogate)
+        model = SinglefileData(path) if path.is_file() else None
+    builder = ActiveLearningWorkChain.get_builder()
+    builder.config = Dict(expanded)
+    builder.method = Dict(method)
+    builder.crystal = DatasetData(crystal)
+    builder.codes = codes
+    if model is not None:
+        builder.surrogate_model = model
+    if pseudos:
+        builder.pseudos = pseudos
+    builder.metadata.label = config.name
+    builder.metadata.description = (
+        f"{material_words(config.material)}, goal {config.goal}, {config.protocol}"
+    )
+    key = _run_key(expanded, method, crystal, pseudos, codes, model)
+    builder.run_key = Str(key)
+    return Launch(builder, key)
+
+
+def label_method(config: Config, elements: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the labels, and for pw.x the pseudopotentials by element."""
+    if not is_pw(config):
+        return dict(config.label.settings or {}), {}
+    choice = resolve_pseudos(config, elements)
+    family: Group = load_group(choice.family)
+    settings = PwSettings(
         cutoff_wfc_Ry=choice.cutoff_wfc_Ry,
         cutoff_rho_Ry=choice.cutoff_rho_Ry,
         functional=choice.functional,
@@ -72,20 +105,7 @@ def prepare(config: Config, material: Material) -> Launch:
         spin=config.label.spin,
         scf_threshold_Ry_per_atom=config.label.scf_threshold_Ry_per_atom,
     )
-    crystal = Dataset.from_atoms(
-        [material.primitive, material.conventional], columns={"cell": ["primitive", "conventional"]}
-    )
-    builder = ActiveLearningWorkChain.get_builder()
-    builder.config = Dict(expanded)
-    builder.method = Dict(vars(method))
-    builder.crystal = DatasetData(crystal)
-    builder.codes = codes
-    builder.pseudos = pseudos
-    builder.metadata.label = config.name
-    builder.metadata.description = f"{config.material}, goal {config.goal}, {config.protocol}"
-    key = _run_key(expanded, vars(method), crystal, pseudos, codes)
-    builder.run_key = Str(key)
-    return Launch(builder, key)
+    return vars(settings), family.get_pseudos(elements=tuple(elements))
 
 
 def _run_key(
@@ -94,6 +114,7 @@ def _run_key(
     crystal: Dataset,
     pseudos: dict[str, Any],
     codes: dict[str, AbstractCode],
+    model: SinglefileData | None,
 ) -> str:
     content = {
         "config": config,
@@ -101,6 +122,11 @@ def _run_key(
         "crystal": crystal.content_hash(),
         "pseudos": {element: pseudo.md5 for element, pseudo in sorted(pseudos.items())},
         "codes": {stage: code.uuid for stage, code in sorted(codes.items())},
+        **(
+            {}
+            if model is None
+            else {"surrogate": hashlib.sha256(model.get_content(mode="rb")).hexdigest()}
+        ),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

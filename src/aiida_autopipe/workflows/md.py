@@ -10,6 +10,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode
 from aiida.plugins import CalculationFactory
 
+from aiida_autopipe.calculations.describe import describe
 from aiida_autopipe.calculations.functions import collect_candidates, take
 from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.data.dataset import DatasetData
@@ -52,6 +53,12 @@ class MdWorkChain(WorkChain):
             "max_concurrent", valid_type=Int, validator=validate_positive, default=lambda: Int(1)
         )
         spec.input(
+            "descriptors",
+            valid_type=Dict,
+            required=False,
+            help="Features for the candidates: `descriptor`, `average`, `settings`.",
+        )
+        spec.input(
             "options", valid_type=Dict, required=False, help="`metadata.options` of one simulation."
         )
         spec.outline(cls.setup, while_(cls.should_run)(cls.run_wave, cls.inspect_wave), cls.results)
@@ -61,6 +68,7 @@ class MdWorkChain(WorkChain):
         )
         spec.exit_code(201, "ERROR_NO_CONDITIONS", message="There is no simulation to run.")
         spec.exit_code(402, "ERROR_COLLECT", message="The frames could not be collected: {reason}")
+        spec.exit_code(403, "ERROR_DESCRIBE", message="The candidates have no features: {reason}")
         spec.exit_code(
             401,
             "ERROR_ALL_FAILED",
@@ -127,12 +135,26 @@ class MdWorkChain(WorkChain):
             }
         )
         try:
-            self.out_many(call(collect_candidates, choice, List(simulations), **frames))
+            collected = call(collect_candidates, choice, List(simulations), **frames)
         except AutopipeError as error:
             return self.exit_codes.ERROR_COLLECT.format(reason=error)
+        problem = self._describe(collected)
+        self.out_many(collected)
         failures = [s["failure"] for s in simulations if s["failure"]]
         if len(failures) == len(simulations):
             return self.exit_codes.ERROR_ALL_FAILED.format(count=len(failures), reason=failures[0])
+        return problem
+
+    def _describe(self, collected: dict[str, Any]) -> ExitCode | None:
+        """Give the candidates features; where that fails they are handed over without."""
+        if "candidates" not in collected or "descriptors" not in self.inputs:
+            return None
+        try:
+            collected["candidates"] = call(
+                describe, collected["candidates"], self.inputs.potential, self.inputs.descriptors
+            )
+        except AutopipeError as error:
+            return self.exit_codes.ERROR_DESCRIBE.format(reason=error)
         return None
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiida_autopipe.config.models import Config
+from aiida_autopipe.config.loading import load_input
+from aiida_autopipe.config.models import PW_ORACLE, Config
+from aiida_autopipe.config.trainers import MACE_TRAINER
 from aiida_autopipe.core.errors import EngineError, InputError
 from aiida_autopipe.core.material import Material
-from aiida_autopipe.workflows.inputs import n_processes
 
 TRAINER_PORTS = ("train", "test", "settings", "seed")
 
@@ -99,19 +100,41 @@ def preflight(config: Config, material: Material) -> list[str]:
         return [str(error)]
     problems = _entry_point_problems(config)
     for stage, program, label in (
-        ("label", "pw.x", config.label.code),
+        ("label", "pw.x" if is_pw(config) else "program", config.label.code),
         ("train", "Python interpreter", config.train.code),
         ("md", "LAMMPS", config.md.code),
     ):
-        problem = _code_problem(f"{stage}.code", program, label)
+        problem = code_problem(f"{stage}.code", program, label)
         problem = problem or _mpi_problem(stage, label, config)
         if problem:
             problems.append(problem)
+    if config.explore.surrogate is not None:
+        problem = code_problem("explore.code", "Python interpreter", config.explore.code)
+        problems += [problem] if problem else []
     try:
-        resolve_pseudos(config, material.elements)
+        if is_pw(config):
+            resolve_pseudos(config, material.elements)
+        else:
+            check_oracle(config)
     except InputError as error:
         problems.append(str(error))
     return problems
+
+
+def is_pw(config: Config) -> bool:
+    """Whether pw.x labels, with its pseudopotentials and cutoffs."""
+    return config.label.oracle == PW_ORACLE
+
+
+def check_oracle(config: Config) -> None:
+    """Refuse an oracle that is not installed, or settings that it does not understand."""
+    from aiida.orm import Dict, Str
+
+    from aiida_autopipe.workflows.oracles import validate_oracle
+
+    asked = {"oracle": Str(config.label.oracle), "settings": Dict(config.label.settings or {})}
+    if problem := validate_oracle(asked, None):
+        raise InputError(f"label: {problem}")
 
 
 def resolve_pseudos(config: Config, elements: Sequence[str]) -> PseudoChoice:
@@ -145,6 +168,17 @@ def resolve_pseudos(config: Config, elements: Sequence[str]) -> PseudoChoice:
     return PseudoChoice(str(family.label), functional, wfc, rho)
 
 
+def pseudo_facts(config: Config, elements: Sequence[str]) -> dict[str, Any]:
+    """What the cost preview asks of the pseudopotentials: ``cutoff_wfc_Ry`` and ``valence``.
+
+    :raises InputError: as `resolve_pseudos`.
+    """
+    choice = resolve_pseudos(config, elements)
+    pseudos = _family(choice.family).get_pseudos(elements=tuple(elements))
+    valence = {e: float(pseudo.z_valence) for e, pseudo in pseudos.items() if pseudo.z_valence}
+    return {"cutoff_wfc_Ry": choice.cutoff_wfc_Ry, "valence": valence}
+
+
 def _entry_point_problems(config: Config) -> list[str]:
     """A trainer may come from another package: it must exist and have the ports of a trainer."""
     from aiida.plugins import CalculationFactory
@@ -161,10 +195,17 @@ def _entry_point_problems(config: Config) -> list[str]:
     lacking = [port for port in TRAINER_PORTS if port not in getattr(ports, "inputs", {})]
     if lacking:
         return [f"train.trainer: '{name}' is no trainer, it has no input {', '.join(lacking)}"]
+    if name == MACE_TRAINER:
+        return [
+            f"train.trainer: '{name}' makes no ACE potential, which the MD of the loop needs for "
+            "its extrapolation grades; take autopipe.ace for a run, and train MACE with the "
+            "process autopipe.train"
+        ]
     return []
 
 
-def _code_problem(key: str, program: str, label: str) -> str | None:
+def code_problem(key: str, program: str, label: str) -> str | None:
+    """Why the code `label` cannot be used, with the `key` that named it; None when it can."""
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.orm import InstalledCode, load_code
 
@@ -192,6 +233,8 @@ def _code_problem(key: str, program: str, label: str) -> str | None:
 
 def _mpi_problem(stage: str, label: str, config: Config) -> str | None:
     from aiida.orm import load_code
+
+    from aiida_autopipe.workflows.inputs import n_processes
 
     processes = n_processes(config.resources.model_dump()[stage])
     if processes == 1 or load_code(label).with_mpi is not False:
@@ -265,6 +308,8 @@ def _first_complete_family(elements: Sequence[str], functional: str) -> Any:
 
 
 _FOLDER_PREFIX = "autopipe/folder/"
+CUTOFFS_FILE = "cutoffs.yaml"
+CUTOFF_KEYS = ("cutoff_wfc_Ry", "cutoff_rho_Ry")
 
 
 def _family_from_folder(folder: Path, elements: Sequence[str]) -> Any:
@@ -342,16 +387,39 @@ def _header_functional(pseudo: Any) -> str:
     return "PBE" if "PBX PBC" in named else _functional_in(named) or named
 
 
+def _cutoffs_of_table(path: Path, elements: Sequence[str]) -> tuple[float, float]:
+    """The largest cutoffs of some elements, of a table {Si: {cutoff_wfc_Ry: 26, ...}}."""
+    table = load_input(path)
+    found: list[list[float]] = []
+    for element in elements:
+        row = table.get(element)
+        values = row if isinstance(row, dict) else {}
+        numbers = [values.get(key, 0) for key in CUTOFF_KEYS]
+        given = [float(v) for v in numbers if type(v) in (int, float) and v > 0]
+        if len(given) != len(CUTOFF_KEYS):
+            raise InputError(
+                f"label.pseudopotentials: '{path}' must hold {element}: {{cutoff_wfc_Ry: ..., "
+                f"cutoff_rho_Ry: ...}} in Ry, not {row}"
+            )
+        found.append(given)
+    return max(wfc for wfc, _ in found), max(rho for _, rho in found)
+
+
 def _cutoffs(config: Config, family: Any, elements: Sequence[str]) -> tuple[float, float]:
     from aiida_pseudo.groups.mixins import RecommendedCutoffMixin
 
     wfc, rho = config.label.cutoff_wfc_Ry, config.label.cutoff_rho_Ry
     if wfc is not None and rho is not None:
         return wfc, rho
+    table = Path(config.label.pseudopotentials) / CUTOFFS_FILE
+    if table.is_absolute() and table.is_file():
+        best_wfc, best_rho = _cutoffs_of_table(table, elements)
+        wfc = best_wfc if wfc is None else wfc
+        return wfc, max(best_rho, 4 * wfc) if rho is None else rho
     if not isinstance(family, RecommendedCutoffMixin) or not family.get_cutoff_stringencies():
         raise InputError(
             f"label.cutoff_wfc_Ry: the pseudopotentials '{family.label}' come without recommended "
-            "cutoffs; set cutoff_wfc_Ry and cutoff_rho_Ry"
+            f"cutoffs; set cutoff_wfc_Ry and cutoff_rho_Ry, or put a {CUTOFFS_FILE} into the folder"
         )
     best_wfc, best_rho = family.get_recommended_cutoffs(elements=tuple(elements), unit="Ry")
     if wfc is None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiida.common import timezone
-from aiida.orm import CalcJobNode, ProcessNode, WorkChainNode
+from aiida.orm import ProcessNode, WorkChainNode
 
-from aiida_autopipe.workflows.functions import failure_reason
+from aiida_autopipe.workflows.functions import calculations_of, failure_reason, label_jobs
 
 STAGES = {
     "LabelWorkChain": "label",
@@ -68,11 +68,10 @@ def snapshot(run: WorkChainNode) -> Progress:
             done += summary["calculations"]
             rejected += summary["rejected"]
             continue
-        for structure in _structures(step):
-            ended = [c.is_terminated for c in structure.called if isinstance(c, CalcJobNode)]
-            done += sum(ended)
-            running += len(ended) - sum(ended)
-            rejected += structure.is_terminated and not structure.is_finished_ok
+        for job in label_jobs(step):
+            done += calculations_of(job) * job.is_terminated
+            running += calculations_of(job) * (not job.is_terminated)
+        rejected += sum(one.is_terminated and not one.is_finished_ok for one in _structures(step))
     simulations = [step for step in steps if step.process_label == "MdWorkChain"]
     errors = _test_errors(steps)
     stage = STAGES[current.process_label] if current is not None else "generate"
@@ -115,8 +114,7 @@ def active_below(node: ProcessNode) -> Iterator[ProcessNode]:
 
 
 def _ended_jobs(step: ProcessNode) -> int:
-    jobs_below = (c for c in step.called_descendants if isinstance(c, CalcJobNode))
-    return sum(job.is_terminated for job in jobs_below)
+    return sum(calculations_of(job) for job in label_jobs(step) if job.is_terminated)
 
 
 def _structures(step: ProcessNode) -> list[WorkChainNode]:

@@ -13,7 +13,7 @@ from aiida.common.links import LinkType
 from aiida.orm import CalcJobNode, Node, ProcessNode, WorkChainNode, load_node
 
 from aiida_autopipe import __version__
-from aiida_autopipe.config.loading import dump_config
+from aiida_autopipe.config.loading import dump_config, material_words
 from aiida_autopipe.core.validate.plan import EOS_PROPERTIES
 from aiida_autopipe.report.model import (
     EnergyVolumeCurve,
@@ -32,7 +32,8 @@ from aiida_autopipe.report.model import (
     Trace,
     ValidationRow,
 )
-from aiida_autopipe.workflows.functions import count_jobs, failure_reason
+from aiida_autopipe.workflows.functions import count_calculations, failure_reason
+from aiida_autopipe.workflows.oracles import PW
 from aiida_autopipe.workflows.progress import children
 from aiida_autopipe.workflows.timing import time_shares
 
@@ -64,7 +65,7 @@ def collect_report(run: WorkChainNode) -> Report:
     table = run.outputs.validation.get_dict() if "validation" in run.outputs else None
     return Report(
         name=config["name"],
-        material=config["material"],
+        material=material_words(config["material"]),
         goal=config["goal"],
         protocol=config["protocol"],
         seed=config["seed"],
@@ -85,7 +86,7 @@ def collect_report(run: WorkChainNode) -> Report:
         gamma_halt=config["md"]["gamma_halt"],
         parity=_parity(steps),
         validation=_validation(run, table, config),
-        validation_missing="" if table else _validation_missing(steps),
+        validation_missing="" if table else _validation_missing(steps, config),
         eos_reference=_curve(run, table, "eos_reference"),
         eos_potential=_curve(run, table, "eos_potential"),
         composition=_composition(run),
@@ -144,7 +145,7 @@ def _generations(steps: list[ProcessNode], labels: list[ProcessNode]) -> Iterato
     simulations = [s for s in steps if s.process_label == "MdWorkChain"]
     for index, training in enumerate(trainings):
         md = simulations[index] if index < len(simulations) else None
-        spent = sum(count_jobs(step) for step in labels if step.pk < training.pk)
+        spent = sum(count_calculations(step) for step in labels if step.pk < training.pk)
         yield _generation(index, training, md, spent)
 
 
@@ -202,7 +203,8 @@ def _label_counts(
     reasons: dict[str, list[ProcessNode]] = {}
     for step in labels:
         if "summary" in step.outputs:
-            counts.update(step.outputs.summary.get_dict())
+            summary = step.outputs.summary.get_dict()
+            counts.update({key: summary[key] for key in ("requested", "ok", "rejected")})
         for structure in step.called:
             is_label = isinstance(structure, WorkChainNode)
             if is_label and structure.is_terminated and not structure.is_finished_ok:
@@ -286,7 +288,9 @@ def _reference_nodes(run: WorkChainNode) -> tuple[NodeRef, NodeRef]:
     return node_ref(eos), node_ref(others)
 
 
-def _validation_missing(steps: list[ProcessNode]) -> str:
+def _validation_missing(steps: list[ProcessNode], config: dict[str, Any]) -> str:
+    if not config["validate"]["properties"]:
+        return "There is no property to compare: validate.properties is empty."
     validations = [s for s in steps if s.process_label == "ValidateWorkChain"]
     if not validations:
         return "The run ended before the validation."
@@ -321,6 +325,10 @@ def _composition(run: WorkChainNode) -> list[OriginCount]:
 def _method(run: WorkChainNode) -> Method:
     settings = run.inputs.method.get_dict()
     fingerprint = run.outputs.dataset.method_fingerprint if "dataset" in run.outputs else None
+    oracle = run.inputs.config["label"].get("oracle", PW)
+    if oracle != PW:
+        words = {name: str(value) for name, value in settings.items()}
+        return Method(oracle=oracle, fingerprint=fingerprint, other=words)
     shared = {name: settings[name] for name in settings if name in Method.model_fields}
     return Method(
         **shared,

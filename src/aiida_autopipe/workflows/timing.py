@@ -6,7 +6,14 @@ from datetime import datetime
 
 from aiida.orm import CalcJobNode, WorkChainNode
 
-KINDS = {"quantumespresso.pw": "pw.x", "autopipe.ace": "training", "autopipe.lammps": "MD"}
+KINDS = {
+    "quantumespresso.pw": "pw.x",
+    "autopipe.pw_batch": "pw.x",
+    "autopipe.ase": "ASE",
+    "autopipe.ace": "training",
+    "autopipe.lammps": "MD",
+}
+ALWAYS = ("pw.x", "training", "MD")
 
 Interval = tuple[float, float]
 
@@ -25,7 +32,7 @@ def time_shares(run: WorkChainNode) -> dict[str, float]:
             interval = _interval(node, end)
             if kind is not None and interval is not None:
                 intervals[kind].append(interval)
-    shares = {kind: _union(found) for kind, found in intervals.items()}
+    shares = {kind: _union(found) for kind, found in intervals.items() if found or kind in ALWAYS}
     busy = _union([interval for found in intervals.values() for interval in found])
     shares["AiiDA"] = max(0.0, (run.mtime - run.ctime).total_seconds() - busy)
     return shares

@@ -1,5 +1,6 @@
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
 from aiida_autopipe.core.ace.basis import Basis, build_basis
-from aiida_autopipe.core.ace.functions import BasisSettings, coupled_function
+from aiida_autopipe.core.ace.functions import BasisSettings, column_order, coupled_function
 from aiida_autopipe.core.errors import DataError, InputError, PotentialFileError
 from tests.reference import ace_naive
 
@@ -117,7 +118,7 @@ def test_supercell_repeats_values(ternary):
     atoms = bulk("Ge")
     block = ternary.basis.design_block(atoms)
     big = ternary.basis.design_block(atoms * (2, 1, 2))
-    np.testing.assert_allclose(big.energy_row, 4 * block.energy_row, rtol=1e-11)
+    np.testing.assert_allclose(big.energy_row, 4 * block.energy_row, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(big.virial_rows, 4 * block.virial_rows, atol=1e-9)
 
 
@@ -184,10 +185,66 @@ def test_columns_follow_the_order_of_active_sets(ternary):
     assert basis.columns("Si") == slice(400, 800)
 
 
+def test_rank_six(rng):
+    """Values by the definition, and rows of the design matrix by finite differences."""
+    bond = build_basis(BasisSettings(("Ge", "Si"), cutoff=3.4, nradmax=(4,) * 4, lmax=(3,) * 4))
+    factors = ((0, 1, 1), (1, 2, 1), (0, 1, 1), (1, 1, 0), (1, 2, 2), (0, 2, 1))
+    functions = [
+        coupled_function(mu0, factors, lint)
+        for mu0 in (0, 1)
+        for lint in ((1, 1, 1, 1), (2, 1, 3, 3), (0, 1, 1, 1))
+    ]
+    basis = Basis(("Ge", "Si"), bond.bonds, tuple(functions))
+    atoms = Atoms("SiGeSiGe", positions=rng.uniform(0, 2.5, (4, 3)))
+    expected = naive(basis, atoms)
+    np.testing.assert_allclose(basis.values(atoms), expected, atol=1e-9 * np.abs(expected).max())
+    block, h = basis.design_block(atoms), 1e-5
+    for atom, axis in ((0, 0), (2, 1)):
+        energies = []
+        for step in (h, -h):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += step
+            energies.append(basis.values(moved).sum(axis=0))
+        numeric = -(energies[0] - energies[1]) / (2 * h)
+        np.testing.assert_allclose(
+            block.force_rows[3 * atom + axis], numeric, atol=1e-6 * np.abs(block.force_rows).max()
+        )
+
+
+def test_pairs_with_different_inner_cutoffs(ternary):
+    bonds = dict(ternary.basis.bonds)
+    radial = replace(bonds[0, 1].radial, inner_type="zbl")
+    bonds[0, 1] = replace(bonds[0, 1], radial=radial)
+    with pytest.raises(PotentialFileError, match=r"inner_cutoff_type differs .*distance, zbl"):
+        Basis(ternary.basis.elements, bonds, ternary.basis.functions)
+
+
+def test_radial_functions_that_overflow(ternary):
+    bonds = {
+        pair: replace(bond, radial=replace(bond.radial, lambda_=-1000.0))
+        for pair, bond in ternary.basis.bonds.items()
+    }
+    basis = Basis(ternary.basis.elements, bonds, ternary.basis.functions)
+    with pytest.raises(
+        PotentialFileError, match=r"Ge and Ge are not finite; radparameters \[-1000"
+    ):
+        basis.values(Atoms("Si"))
+
+
+def test_huge_tables(ternary):
+    bonds = {
+        pair: replace(bond, radial=replace(bond.radial, cutoff=99.0))
+        for pair, bond in ternary.basis.bonds.items()
+    }
+    basis = Basis(ternary.basis.elements, bonds, ternary.basis.functions, 1e-5)
+    with pytest.raises(PotentialFileError, match="use a larger deltaSplineBins"):
+        basis.values(Atoms("Si"))
+
+
 def test_couplings_of_one_product_are_ordered_by_their_number_of_terms():
     factors = ((0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1))
     functions = [coupled_function(0, factors, (a, a)) for a in (2, 0, 1)]
-    ordered = sorted(functions, key=lambda f: f.sort_key)
+    ordered = [functions[k] for k in column_order(functions)]
     assert [f.lint[0] for f in ordered] == [0, 1, 2]
     assert [len(f.terms) for f in ordered] == [5, 6, 10]
 
@@ -200,7 +257,8 @@ def test_couplings_of_one_product_are_ordered_by_their_number_of_terms():
         ({"elements": ("Sj",)}, "'Sj' is not a chemical element"),
         ({"cutoff": -1.0}, "cutoff = -1.0"),
         ({"cutoff": float("nan")}, "cutoff"),
-        ({"max_rank": 6}, "max_rank = 6"),
+        ({"max_rank": 6, "nradmax": (3,) * 5}, "max_rank = 6 needs as many"),
+        ({"max_rank": 7}, "max_rank = 7: ranks 1 to 6"),
         ({"max_functions": 0}, "max_functions = 0"),
         ({"l_weight": 0.0}, "l_weight"),
         ({"nradmax": (3, 2)}, "nradmax has 2 entries"),

@@ -30,6 +30,8 @@ def test_clebsch_gordan_outside_its_domain_is_zero():
         ((1, 2, 3), (3,)),
         ((1, 1, 2, 2), (2, 2)),
         ((1, 1, 1, 2, 1), (1, 2, 1)),
+        ((1, 1, 1, 1, 1, 1), (1, 2, 1, 1)),
+        ((1, 2, 1, 0, 2, 2), (2, 1, 1, 1)),
     ],
 )
 def test_half_of_the_terms_stand_for_all(ls, lint):
@@ -85,6 +87,9 @@ def symmetric_character(ell, n, angles):
         ((2, 2, 2, 2, 2), (0, 0, 0, 0, 0)),
         ((1, 1, 2, 2, 2), (0, 0, 0, 0, 0)),
         ((1, 1, 1, 2, 3), (0, 0, 1, 1, 2)),
+        ((1, 1, 1, 1, 1, 1), (0, 1, 2, 3, 4, 5)),
+        ((1, 1, 1, 1, 1, 1), (0, 0, 0, 0, 0, 0)),
+        ((1, 1, 1, 1, 2, 2), (0, 0, 1, 1, 2, 2)),
     ],
 )
 def test_number_of_independent_couplings(ls, equal):
@@ -92,8 +97,8 @@ def test_number_of_independent_couplings(ls, equal):
 
 
 def test_intermediate_momenta_of_unknown_rank():
-    with pytest.raises(ValueError, match="not 6"):
-        list(coupling.intermediate_momenta((1,) * 6))
+    with pytest.raises(ValueError, match="not 7"):
+        list(coupling.intermediate_momenta((1,) * 7))
 
 
 def test_merging_equal_factors():
@@ -101,3 +106,49 @@ def test_merging_equal_factors():
     merged = coupling.merged_terms("aaaa", terms)
     assert [ms for ms, _ in merged] == [(-1, -1, 1, 1), (-1, 0, 0, 1), (0, 0, 0, 0)]
     assert coupling.merged_terms("abcd", terms) is terms
+
+
+@pytest.mark.parametrize(("l1", "l2"), list(product(range(7), repeat=2)))
+def test_zeros_of_the_recursion_are_zeros_of_the_algebra(l1, l2):
+    for m1, m2 in product(range(-l1, l1 + 1), range(-l2, l2 + 1)):
+        for big_l in coupling.rounding_zeros(l1, m1, l2, m2):
+            assert coupling.clebsch_gordan(l1, m1, l2, m2, big_l, m1 + m2) == pytest.approx(
+                0, abs=1e-15
+            )
+
+
+def test_zeros_that_rounding_hides():
+    """<l1 m1 l2 m2 | L M> that vanish, but are 1e-17 in ML-PACE and count there (recorded)."""
+    for l1, m1, l2, m2, big_l in (
+        (2, -1, 4, -2, 5),
+        (3, -2, 3, 2, 2),
+        (3, -2, 3, 1, 3),
+        (3, -2, 4, 1, 4),
+        (3, -2, 5, 1, 5),
+    ):
+        assert coupling.clebsch_gordan(l1, m1, l2, m2, big_l, m1 + m2) == pytest.approx(
+            0, abs=1e-15
+        )
+        assert big_l not in coupling.rounding_zeros(l1, m1, l2, m2)
+    assert 1 in coupling.rounding_zeros(1, 0, 1, 0)
+    assert coupling.rounding_zeros(1, 1, 1, 1) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("ls", "order"),
+    [
+        ((1, 1, 1, 1), [0, 1, 2]),
+        ((3, 3, 1, 3), [2, 3, 4]),
+        ((2, 4, 1, 5), [4, 5, 6]),
+    ],
+)
+def test_order_of_couplings_that_share_their_indices(ls, order):
+    """The order of the columns in ML-PACE (recorded); true zeros would exchange some of them."""
+    keys = {a: coupling.column_key(ls, (a, a)) for a in order}
+    assert sorted(keys, key=lambda a: keys[a]) == order
+
+
+def test_column_key_lists_the_first_m_fastest():
+    assert coupling.column_key((1, 1), ()) == (2, (1, -1, 0, 0))
+    number, ms = coupling.column_key((1, 1, 1, 1), (2, 2))
+    assert number == len(coupling.half_terms((1, 1, 1, 1), (2, 2))) == len(ms) // 4

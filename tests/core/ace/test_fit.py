@@ -80,7 +80,8 @@ def test_a_potential_of_the_same_basis_is_recovered(
     data = labelled_by(alloy_potential, rattled_alloys(rng))
     settings = FitSettings(
         cutoff=4.0, max_rank=3, max_functions=30, environments_per_function=0, regularisation=0.0,
-        smoothness=0.0, energy_weight=10.0,
+        smoothness=0.0, energy_weight=10.0, degree_l_weight=0.5, rank_cost=0.0, energy_scale=0.0,
+        force_scale=0.0,
     )  # fmt: skip
     result = fit_ace(data, settings, reference_energies={"Si": -5.0, "Ge": -4.0}, rng=rng)
     new = labelled_by(alloy_potential, rattled_alloys(rng, 3))
@@ -144,6 +145,43 @@ def test_masked_forces_are_not_learnt_from(silicon: Dataset, rng: np.random.Gene
     assert results[0].parity["train"].forces[0].shape == (int(mask.sum()), 3)
 
 
+def test_energies_of_cut_outs_are_learnt_only_when_asked(silicon: Dataset) -> None:
+    """Of the first half of the structures one atom each is a buffer atom."""
+    mask = np.ones(silicon.n_atoms)
+    cut = len(silicon) // 2
+    mask[silicon.offsets[:cut]] = 0
+    masked = replace(silicon, force_mask=mask)
+    energy = np.array(silicon.energy)
+    energy[:cut] += 5.0
+    spoiled = replace(masked, energy=energy)
+    settings = replace(SMALL, energy_weight=100.0, regularisation=1e-8, smoothness=0.0)
+
+    def coefficients(data: Dataset, settings: FitSettings) -> np.ndarray:
+        fitted = fit_ace(
+            data, settings, reference_energies={"Si": 0.0}, rng=np.random.default_rng(0)
+        )
+        return fitted.potential.coefficients
+
+    np.testing.assert_array_equal(coefficients(masked, settings), coefficients(spoiled, settings))
+    asked = replace(settings, cutout_energies=True)
+    assert np.abs(coefficients(masked, asked) - coefficients(spoiled, asked)).max() > 1e-3
+
+
+def test_what_is_masked_is_not_known(silicon: Dataset) -> None:
+    """The extrapolation grade of an odd environment is large when its force was masked."""
+    odd = silicon.atoms(0)
+    odd.positions[0] += [0.6, 0.3, 0.2]
+    mask = np.concatenate([np.ones(silicon.n_atoms), np.zeros(len(odd))])
+    mask[-1] = 1.0
+    odd.arrays["forces"] = np.zeros((len(odd), 3))
+    together = Dataset.concatenate([silicon, Dataset.from_atoms([odd])])
+    grades = []
+    for data in (together, replace(together, force_mask=mask)):
+        fitted = fit_ace(data, SMALL, rng=np.random.default_rng(0))
+        grades.append(fitted.potential.evaluate(odd, gamma=True).gamma[0])
+    assert grades[0] < 1.01 and grades[1] > 1.5
+
+
 def test_weight_zero_is_absence_and_doubling_is_weight(silicon: Dataset) -> None:
     settings = replace(
         SMALL, energy_weight=100.0, regularisation=1e-8, smoothness=1.0, environments_per_function=0
@@ -158,14 +196,14 @@ def test_weight_zero_is_absence_and_doubling_is_weight(silicon: Dataset) -> None
     weight = np.ones(n)
     weight[3] = 0.0
     expected = coefficients(silicon[np.arange(n) != 3])
-    np.testing.assert_allclose(coefficients(replace(silicon, weight=weight)), expected, rtol=1e-6)
+    np.testing.assert_allclose(coefficients(replace(silicon, weight=weight)), expected, rtol=1e-5)
     weight[3] = 2.0
     expected = coefficients(silicon[[*range(n), 3]])
-    np.testing.assert_allclose(coefficients(replace(silicon, weight=weight)), expected, rtol=1e-6)
+    np.testing.assert_allclose(coefficients(replace(silicon, weight=weight)), expected, rtol=1e-5)
 
 
 def test_basis_grows_with_the_data(silicon: Dataset) -> None:
-    settings = FitSettings(cutoff=4.5, max_functions=200)
+    settings = FitSettings(cutoff=4.5, max_rank=4, max_functions=200, search=1)
     sizes = []
     for n in (1, 2, 5, 12):
         rng = np.random.default_rng(0)
@@ -261,9 +299,9 @@ def test_reference_energies_and_test_set_must_fit(
         fit_ace(silicon, SMALL, reference_energies={"Si": np.nan}, rng=rng)
     germanium = bulk("Ge")
     germanium.info["energy"] = -1.0
-    with pytest.raises(DataError, match="test set contains Ge"):
+    with pytest.raises(InputError, match="test set contains Ge"):
         fit_ace(silicon, SMALL, Dataset.from_atoms([germanium]), rng=rng)
-    with pytest.raises(DataError, match="test set contains no structures"):
+    with pytest.raises(InputError, match="test set contains no structures"):
         fit_ace(silicon, SMALL, silicon[:0], rng=rng)
     given = fit_ace(silicon.with_attributes(reference_energies={"Si": -0.8}), SMALL, rng=rng)
     assert given.potential.reference_energies == {"Si": -0.8}

@@ -57,8 +57,27 @@ def test_isolated_atom_has_no_pairs():
         (Atoms("Si", cell=[3, 3, 0], pbc=True), "no volume"),
         (Atoms("Si", cell=[[3, 0, 0], [6, 0, 0], [0, 0, 3]], pbc=True), "no volume"),
         (Atoms("Si", cell=[np.nan, 3, 3], pbc=True), "not finite"),
+        (Atoms("Si", cell=[1e-300, 3, 3], pbc=True), "no volume"),
+        (Atoms("Si", cell=[0.01, 0.01, 0.01], pbc=True), "0.01 Å wide, too narrow for a cutoff"),
+        (Atoms("Si", cell=[0.1, 0.1, 0.1], pbc=True), "Atom 0 .Si. has more than 20000 neighbours"),
+        (Atoms("Si", cell=[1e200, 3, 3], pbc=True), r"coordinate of 1e\+200 Å"),
+        (Atoms("Si2", positions=[[0, 0, 0], [0, -1e10, 0]]), r"coordinate of 1e\+10 Å"),
     ],
 )
 def test_absurd_input_is_refused(atoms, message):
     with pytest.raises(DataError, match=message):
         full_neighbour_list(atoms, 5.0)
+
+
+def test_a_crowd_is_refused_before_it_fills_the_memory():
+    """All pairs of these atoms would take 100 GB."""
+    positions = np.random.default_rng(0).normal(0.0, 0.5, (50_000, 3))
+    with pytest.raises(DataError, match=r"Atom 0 .H. has more than 20000 neighbours within 6 Å"):
+        full_neighbour_list(Atoms("H50000", positions=positions), 6.0)
+
+
+def test_as_many_neighbours_as_are_allowed_are_found():
+    line = Atoms("H", cell=[0, 0, 0.01], pbc=[False, False, True])
+    assert len(full_neighbour_list(line, 100.005).centre) == 20_000
+    with pytest.raises(DataError, match="more than 20000"):
+        full_neighbour_list(line, 100.015)

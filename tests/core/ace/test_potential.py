@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -5,10 +7,13 @@ from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from scipy.linalg import qr
 
-from aiida_autopipe.core.ace.basis import Basis
+from aiida_autopipe.core.ace.basis import Basis, build_basis
 from aiida_autopipe.core.ace.calculator import ACECalculator
+from aiida_autopipe.core.ace.embedding import FINNIS_SINCLAIR, Embedding
+from aiida_autopipe.core.ace.functions import BasisSettings
 from aiida_autopipe.core.ace.neighbours import full_neighbour_list
 from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.ace.radial import core_repulsion
 from aiida_autopipe.core.errors import DataError, InputError, PotentialFileError
 from tests.reference import ace_naive
 
@@ -47,13 +52,14 @@ def test_reproduces_ml_pace(loaded, sic_reference):
 def test_energy_is_values_times_coefficients(ternary, alloy):
     result = ternary.evaluate(alloy)
     references = np.array([ternary.reference_energies[s] for s in alloy.symbols])
-    expected = ternary.descriptors(alloy) @ ternary.coefficients + references
+    coefficients = ternary.coefficients[:, 0]
+    expected = ternary.descriptors(alloy) @ coefficients + references
     np.testing.assert_allclose(result.energies, expected, rtol=1e-12)
     assert result.energy == pytest.approx(expected.sum())
     block = ternary.basis.design_block(alloy)
-    forces = (block.force_rows @ ternary.coefficients).reshape(-1, 3)
+    forces = (block.force_rows @ coefficients).reshape(-1, 3)
     np.testing.assert_allclose(result.forces, forces, atol=1e-11 * np.abs(forces).max())
-    stress = block.virial_rows @ ternary.coefficients / alloy.get_volume()
+    stress = block.virial_rows @ coefficients / alloy.get_volume()
     np.testing.assert_allclose(result.stress, stress, atol=1e-11 * np.abs(stress).max())
 
 
@@ -64,6 +70,203 @@ def test_forces_and_stress_by_finite_differences(ternary, alloy):
     np.testing.assert_allclose(forces, numeric, atol=1e-6 * np.abs(forces).max())
     numeric = calculate_numerical_stress(alloy, eps=1e-5)
     np.testing.assert_allclose(stress, numeric, atol=1e-6 * np.abs(stress).max())
+
+
+def naive_energies(potential, atoms):
+    """Energies of the atoms by the definition, from the parts in `ace_naive`."""
+    basis = potential.basis
+    types = basis.types(atoms)
+    spec = basis.bonds[0, 0].radial
+    inner, width = spec.inner_cutoff, spec.inner_width
+
+    def keep(r):
+        return 1 - ace_naive.step(r, inner, width) if spec.inner_type == "distance" else 1.0
+
+    values = ace_naive.b_values(
+        atoms, types, basis.functions, spec.cutoff, spec.lambda_, spec.outer_width, keep
+    )
+    energies = []
+    for i, around in enumerate(ace_naive.neighbours(atoms, spec.cutoff)):
+        embedding = potential.embeddings[basis.elements[types[i]]]
+        densities = values[i] @ potential.coefficients[:, : embedding.n_densities]
+        energy = ace_naive.atom_energy(
+            densities, embedding.weights, embedding.exponents, embedding.npoti
+        )
+        distances = [np.linalg.norm(v) for _, v in around]
+        prefactor, exponent = spec.core_repulsion
+        if spec.inner_type == "zbl":
+            z = atoms.numbers
+            core = prefactor * sum(
+                ace_naive.zbl(r, z[i], z[j], spec.cutoff, spec.outer_width)
+                for r, (j, _) in zip(distances, around, strict=True)
+            )
+            off = ace_naive.step(min(distances, default=9.0), inner, width)
+            energies.append((1 - off) * energy + off * core)
+            continue
+        core = sum(
+            ace_naive.core_repulsion(r, prefactor, exponent, spec.cutoff)
+            * (ace_naive.step(r, inner, width) if spec.inner_type == "distance" else 1.0)
+            for r in distances
+        )
+        on = ace_naive.step(core, embedding.rho_core_cutoff, embedding.drho_core_cutoff)
+        energies.append(on * energy + core)
+    return np.array(energies)
+
+
+def embedded_potential(inner_type):
+    """Two elements, one and three densities, with core repulsion and the inner cutoff given."""
+    basis = build_basis(
+        BasisSettings(
+            ("Si", "Ge"),
+            cutoff=3.3,
+            max_functions=90,
+            nradmax=(4, 3, 2, 2),
+            lmax=(0, 2, 2, 1),
+            outer_width=0.8,
+            inner_cutoff=2.0,
+            inner_width=0.7,
+        )
+    )
+    prefactor = 0.6 if inner_type == "zbl" else 30.0
+    bonds = {
+        pair: dataclasses.replace(
+            bond,
+            radial=dataclasses.replace(
+                bond.radial, inner_type=inner_type, core_repulsion=(prefactor, 0.5)
+            ),
+        )
+        for pair, bond in basis.bonds.items()
+    }
+    embeddings = {
+        "Ge": Embedding((0.7, 0.5, 1.0, 1.0, -0.4, 1.5), FINNIS_SINCLAIR, 14.0, 12.0),
+        "Si": Embedding((1.0, 0.8), rho_core_cutoff=9.0, drho_core_cutoff=8.0),
+    }
+    coefficients = np.random.default_rng(5).normal(size=(180, 3)) * 6.0 ** -basis.ranks[:, None]
+    coefficients[90:, 1:] = 0.0
+    return ACEPotential(
+        dataclasses.replace(basis, bonds=bonds), coefficients, {"Si": -5.0}, None, embeddings
+    )
+
+
+@pytest.fixture(params=["distance", "density", "zbl"])
+def embedded(request):
+    return embedded_potential(request.param)
+
+
+@pytest.mark.parametrize("structure", ["alloy", "cluster"])
+def test_embedded_energies_against_the_definition(embedded, structure, request):
+    atoms = request.getfixturevalue(structure)
+    atoms.set_cell(0.85 * atoms.cell, scale_atoms=False)
+    atoms.positions *= 0.85
+    references = np.array([embedded.reference_energies.get(s, 0.0) for s in atoms.symbols])
+    found = embedded.evaluate(atoms).energies - references
+    expected = naive_energies(embedded, atoms)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
+    far = naive_energies(embedded_potential("density"), atoms)
+    if embedded.basis.bonds[0, 0].radial.inner_type != "density":
+        assert (np.abs(far - found) > 1e-2).sum() >= 3
+
+
+def test_embedded_forces_and_stress_by_finite_differences(embedded, alloy):
+    alloy.calc = ACECalculator(embedded)
+    forces, stress = alloy.get_forces(), alloy.get_stress()
+    numeric = calculate_numerical_forces(alloy, eps=1e-5)
+    np.testing.assert_allclose(forces, numeric, atol=1e-6 * np.abs(forces).max())
+    numeric = calculate_numerical_stress(alloy, eps=1e-5)
+    np.testing.assert_allclose(stress, numeric, atol=1e-6 * np.abs(stress).max())
+
+
+def test_core_repulsion_takes_over_at_short_distance(embedded):
+    """Close to another atom only the core repulsion is left, and it is finite down to contact."""
+    energies = []
+    for distance in (0.4, 0.1, 1e-2, 1e-3, 2e-4):
+        pair = Atoms("Si2", positions=[[0, 0, 0], [distance, 0, 0]])
+        energies.append(embedded.evaluate(pair).energy)
+    assert np.isfinite(energies).all()
+    assert (np.diff(energies) > 0).all()
+    spec = embedded.basis.bonds[1, 1].radial
+    core, _ = core_repulsion(spec, np.array([0.4]), (14, 14))
+    assert energies[0] == pytest.approx(2 * core[0] - 10.0, rel=1e-9)
+
+
+def test_density_cutoff_without_core_repulsion(ternary, alloy):
+    """A step that reaches below zero scales every energy, core repulsion or not."""
+    half = Embedding(rho_core_cutoff=1.0, drho_core_cutoff=2.0)
+    off = Embedding(rho_core_cutoff=0.0, drho_core_cutoff=0.0)
+    potential = dataclasses.replace(ternary, embeddings={"Si": half, "Ge": off})
+    expected = ternary.evaluate(alloy).energies
+    found = potential.evaluate(alloy).energies
+    si = np.array(alloy.symbols) == "Si"
+    np.testing.assert_allclose(found[si] + 5.0, (expected[si] + 5.0) / 2, rtol=1e-12)
+    np.testing.assert_array_equal(found[~si], -4.0)
+
+
+def test_linear_densities_are_one(ternary, alloy):
+    """With all exponents 1 densities and weights only share out the coefficients."""
+    embeddings = {
+        "Si": Embedding((2.0, 1.0, -1.0, 1.0)),
+        "Ge": Embedding((1.0, 1.0), "FinnisSinclair"),
+    }
+    rng = np.random.default_rng(2)
+    coefficients = np.hstack([ternary.coefficients, rng.normal(size=ternary.coefficients.shape)])
+    coefficients[:400, 1] = 0.0
+    potential = dataclasses.replace(ternary, coefficients=coefficients, embeddings=embeddings)
+    summed = np.where(np.arange(800) < 400, coefficients[:, 0], coefficients @ [2.0, -1.0])
+    one = dataclasses.replace(ternary, coefficients=summed)
+    expected, found = one.evaluate(alloy), potential.evaluate(alloy)
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-11)
+    np.testing.assert_allclose(
+        found.forces, expected.forces, atol=1e-11 * np.abs(expected.forces).max()
+    )
+
+
+def test_embedded_pairs_with_ghost_atoms(embedded, alloy):
+    expected = embedded.evaluate(alloy)
+    centre, neighbour, vectors = full_neighbour_list(alloy, embedded.cutoff + 0.5)
+    types = embedded.basis.types(alloy)
+    ghost = np.arange(len(alloy), len(alloy) + len(centre))
+    result = embedded.evaluate_pairs(
+        np.concatenate([types, types[neighbour]]), centre, ghost, vectors, len(alloy)
+    )
+    references = np.array([embedded.reference_energies.get(s, 0.0) for s in alloy.symbols])
+    np.testing.assert_allclose(result.energies + references, expected.energies, rtol=1e-11)
+    np.testing.assert_allclose(result.virial / alloy.get_volume(), expected.stress, atol=1e-10)
+
+
+def test_non_linear_gamma_against_its_definition(embedded, alloy, rng):
+    """Rows dE/drho_p B, p outer."""
+    inverse = {"Ge": rng.normal(size=(270, 270)), "Si": rng.normal(size=(90, 90))}
+    with pytest.raises(PotentialFileError, match="of Si is linear, that of Ge is not"):
+        dataclasses.replace(embedded, inverse_active_set=inverse)
+    embeddings = {**embedded.embeddings, "Si": Embedding((1.0, 0.8, 0.5, 0.4))}
+    inverse["Si"] = rng.normal(size=(180, 180))
+    coefficients = embedded.coefficients.copy()
+    coefficients[90:, 1] = coefficients[90:, 0][::-1]
+    potential = dataclasses.replace(
+        embedded,
+        coefficients=coefficients,
+        embeddings=embeddings,
+        inverse_active_set=inverse,
+    )
+    found = potential.evaluate(alloy, gamma=True).gamma
+    values = potential.descriptors(alloy)
+    for i, element in enumerate(alloy.symbols):
+        columns = potential.basis.columns(element)
+        rho = values[i, columns] @ potential.coefficients[columns]
+        embedding = embeddings[element]
+        rho = rho[: embedding.n_densities]
+        slopes = [
+            (
+                ace_naive.embedding(x * (1 + 1e-6), m, embedding.npoti)
+                - ace_naive.embedding(x * (1 - 1e-6), m, embedding.npoti)
+            )
+            / (2e-6 * x)
+            for x, m in zip(rho, embedding.exponents, strict=True)
+        ]
+        row = np.concatenate(
+            [w * d * values[i, columns] for w, d in zip(embedding.weights, slopes, strict=True)]
+        )
+        assert found[i] == pytest.approx(np.abs(row @ inverse[element]).max(), rel=1e-6)
 
 
 def test_energy_is_smooth_at_the_cutoff(ternary):
@@ -179,6 +382,9 @@ def test_gamma_against_its_definition(with_active_set, alloy):
 def test_gamma_without_active_set(ternary, alloy):
     with pytest.raises(InputError, match="no active set"):
         ternary.evaluate(alloy, gamma=True)
+    one = dataclasses.replace(ternary, inverse_active_set={"Ge": np.eye(400)})
+    with pytest.raises(InputError, match="no active set for Si"):
+        one.evaluate(alloy, gamma=True)
 
 
 def test_calculator(with_active_set, alloy, cluster):
@@ -198,11 +404,18 @@ def test_calculator(with_active_set, alloy, cluster):
     assert "stress" not in calculator.results
 
 
-@pytest.mark.parametrize("shape", [3, (2, 2)])
+@pytest.mark.parametrize("shape", [3, (2, 2), (800, 2), (800, 1, 1)])
 def test_shapes_must_fit(ternary, shape):
     basis = ternary.basis
-    with pytest.raises(PotentialFileError, match="fit"):
+    with pytest.raises(PotentialFileError, match="fit 800 functions and 1 densities"):
         ACEPotential(basis, np.ones(shape))
+    two = {"Si": Embedding((1.0, 1.0, 1.0, 0.5))}
+    with pytest.raises(PotentialFileError, match="800 functions and 2 densities"):
+        ACEPotential(basis, ternary.coefficients, embeddings=two)
+    with pytest.raises(PotentialFileError, match="Ge has 1 densities, but coefficients for more"):
+        ACEPotential(basis, np.ones((800, 2)), embeddings=two)
+    with pytest.raises(PotentialFileError, match="Embedding of Al"):
+        ACEPotential(basis, ternary.coefficients, embeddings={"Al": Embedding()})
     with pytest.raises(PotentialFileError, match="active set of Si"):
         ACEPotential(basis, ternary.coefficients, {}, {"Si": np.eye(3)})
     with pytest.raises(PotentialFileError, match="finite"):

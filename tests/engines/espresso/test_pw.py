@@ -12,16 +12,16 @@ from ase.build import bulk, molecule
 
 from aiida_autopipe.core.errors import EngineError, InputError
 from aiida_autopipe.engines.espresso.pw import (
-    ATOM_BOX,
+    VACUUM,
     PwLabel,
     PwSettings,
+    estimated_seconds,
     in_box,
     is_isolated_atom,
     kpoints,
     label_from_output,
     method,
     parameters,
-    relative_cost,
 )
 
 SETTINGS = PwSettings(cutoff_wfc_Ry=30, cutoff_rho_Ry=120, kspacing_per_A=0.5)
@@ -85,13 +85,22 @@ def test_closed_shell_atom_has_no_spin() -> None:
     assert "nspin" not in parameters(SETTINGS, Atoms("Ar"))["SYSTEM"]
 
 
-def test_only_an_isolated_atom_is_put_into_a_box() -> None:
+def test_molecules_are_put_into_a_box() -> None:
     boxed = in_box(Atoms("Si", positions=[[1, 2, 3]]))
     assert np.all(boxed.pbc)
-    np.testing.assert_array_equal(boxed.cell.array, np.eye(3) * ATOM_BOX)
-    for other in (bulk("Cu"), molecule("H2O")):
-        assert not is_isolated_atom(other)
-        assert in_box(other) is other
+    np.testing.assert_array_equal(boxed.cell.array, np.eye(3) * VACUUM)
+    water = molecule("H2O")
+    boxed = in_box(water)
+    assert not is_isolated_atom(water)
+    # Orthogonal, with the same shape and orientation inside, and vacuum all around.
+    np.testing.assert_allclose(boxed.cell.array, np.diag(np.ptp(water.positions, axis=0) + VACUUM))
+    np.testing.assert_allclose(
+        boxed.positions - boxed.positions[0], water.positions - water[0].position
+    )
+    assert np.all(boxed.get_scaled_positions(wrap=False).min(axis=0) > 0.3)
+    assert kpoints(SETTINGS, water) == ((1, 1, 1), (0.0, 0.0, 0.0))
+    crystal = bulk("Cu")
+    assert in_box(crystal) is crystal
 
 
 # ------------------------------------------------------------------ k-points
@@ -126,8 +135,8 @@ def test_unusable_mesh(mesh: str) -> None:
 
 def test_cost_orders_the_work() -> None:
     cell = bulk("Si")
-    costs = [relative_cost(SETTINGS, a) for a in (cell, cell * (2, 2, 2), Atoms("Si"))]
-    assert costs[0] == 125 * 4
+    costs = [estimated_seconds(SETTINGS, a) for a in (cell, cell * (2, 2, 2), Atoms("Si"))]
+    assert 1 < costs[0] < 10
     assert costs == sorted(costs)
 
 

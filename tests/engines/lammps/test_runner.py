@@ -165,6 +165,11 @@ def test_marker_without_options_is_refused(potential: ACEPotential) -> None:
 def test_other_atom_types_than_the_potential_are_refused(potential: ACEPotential) -> None:
     atoms = copper(0.05, np.random.default_rng(1))
     write_inputs(atoms, ["Ag", "Cu"], potential.cutoff, md_settings(segment("nve", 5)))
+    with pytest.raises(InputError, match="type stands for Ag, but the potential knows only Cu"):
+        runner.run(Path(deck.INPUT_FILE), screen="none")
+    # Without the elements of the types they must be those of the potential.
+    include = Path(deck.POTENTIAL_FILE)
+    include.write_text(include.read_text().replace(" elements=Ag,Cu", ""))
     with pytest.raises(InputError, match="2 atom types but the potential is for Cu"):
         runner.run(Path(deck.INPUT_FILE), screen="none")
 

@@ -19,12 +19,14 @@ Phys. Rev. Mater. 7, 043801 (2023).
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import lu
 
+from aiida_autopipe.core.ace.parallel import in_threads
 from aiida_autopipe.core.errors import FitError
 
 Matrix = NDArray[np.float64]
@@ -34,6 +36,10 @@ TOLERANCE = 1.001
 FLOOR = 1e-6
 BLOCK_ROWS = 2048
 _MAX_SWEEPS = 100
+# Environments of this share of the tolerance may come above it when others are exchanged.
+_NEARLY = 0.9
+_PSEUDO = -1
+KNOWN_BEFORE = -2
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,8 @@ class ActiveSet:
     Attributes:
         rows: (F, F) basis values of the active environments, pseudo-rows included.
         inverse: (F, F) M of gamma = max |b M|.
-        indices: (F,) position of each active environment among all those seen, -1 = pseudo-row.
+        indices: (F,) position of each active environment among all those seen, -1 = pseudo-row,
+            -2 = from an active set whose environments have no numbers.
         n_seen: number of environments looked at.
     """
 
@@ -55,7 +62,13 @@ class ActiveSet:
     @property
     def n_pseudo(self) -> int:
         """How many rows no training environment could replace."""
-        return int(np.count_nonzero(self.indices < 0))
+        return int(np.count_nonzero(self.indices == _PSEUDO))
+
+    @classmethod
+    def from_inverse(cls, inverse: Matrix) -> "ActiveSet":
+        """The active set of a potential file, whose environments are no longer known by number."""
+        rows = np.asarray(np.linalg.inv(inverse), dtype=np.float64)
+        return cls(rows, inverse, np.full(len(rows), KNOWN_BEFORE, dtype=np.int64), 0)
 
     def gamma(self, values: Matrix) -> NDArray[np.float64]:
         """(n,) extrapolation grades of environments with basis values (n, F)."""
@@ -89,6 +102,7 @@ def select_active_set(
     tol: float = TOLERANCE,
     floor: float = FLOOR,
     start: ActiveSet | None = None,
+    threads: int = 1,
 ) -> ActiveSet:
     """Choose the active environments of one element from blocks of basis values.
 
@@ -102,26 +116,67 @@ def select_active_set(
     """
     size = len(scale)
     if start is None:
-        rows, indices = floor * np.eye(size), np.full(size, -1, dtype=np.int64)
+        rows, indices = floor * np.eye(size), np.full(size, _PSEUDO, dtype=np.int64)
+        for numbers, block in _pieces(blocks(), None):
+            _take(rows, indices, _eliminate(rows, block / scale), numbers, block / scale)
     else:
         rows, indices = start.rows / scale, start.indices.copy()
     for _ in range(_MAX_SWEEPS):
-        swaps, n_seen = 0, 0 if start is None else start.n_seen
-        for numbers, block in _pieces(blocks(), start):
-            scaled = block / scale
-            chosen = np.full(size, -1, dtype=np.int64)
-            swaps += _improve(rows, scaled, chosen, tol)
-            replaced = chosen >= 0
-            rows[replaced] = scaled[chosen[replaced]]
-            indices[replaced] = numbers[chosen[replaced]]
+        inverse = np.asarray(np.linalg.inv(rows), dtype=np.float64)
+        pool, n_seen = _Pool(size, tol), 0 if start is None else start.n_seen
+        graded = partial(_graded, scale, inverse)
+        for numbers, block, products in in_threads(graded, _pieces(blocks(), start), threads):
+            pool.add(numbers, block, products)
             n_seen = max(n_seen, int(numbers.max(initial=-1)) + 1)
-        if not swaps:
-            inverse = np.linalg.inv(rows) / scale[:, None]
-            return ActiveSet(rows * scale, inverse, indices, n_seen)
+        if not pool.above:
+            return ActiveSet(rows * scale, inverse / scale[:, None], indices, n_seen)
+        coefficients, chosen = pool.coefficients, np.full(size, -1, dtype=np.int64)
+        # The pseudo-rows make the first swaps huge; later ones are ordinary.
+        _swap(coefficients, chosen, tol, 100 * size + 100)
+        _take(rows, indices, chosen, pool.numbers, pool.rows)
     raise FitError(
         f"The active set of {size} functions did not settle in {_MAX_SWEEPS} sweeps; "
         "use fewer functions or a larger active_set_floor."
     )
+
+
+def _graded(
+    scale: NDArray[np.float64], inverse: Matrix, piece: tuple[Indices, Matrix]
+) -> tuple[Indices, Matrix, Matrix]:
+    """Numbers, scaled rows and coefficients of some environments."""
+    scaled = piece[1] / scale
+    return piece[0], scaled, scaled @ inverse
+
+
+class _Pool:
+    """The environments of a sweep that are worth a place among the active ones, or nearly so."""
+
+    def __init__(self, size: int, tol: float) -> None:
+        self._most, self._tol = BLOCK_ROWS + size, tol
+        self.above = False
+        self.rows, self.coefficients = np.empty((0, size)), np.empty((0, size))
+        self.numbers = np.empty(0, dtype=np.int64)
+        self._grades = np.empty(0)
+
+    def add(self, numbers: Indices, rows: Matrix, coefficients: Matrix) -> None:
+        """Keep the rows (n, F) that extrapolate most; drop others when there are too many."""
+        grades = np.abs(coefficients).max(axis=1, initial=0.0)
+        self.above |= bool((grades > self._tol).any())
+        near = grades > _NEARLY * self._tol
+        parts = (
+            (self._grades, grades), (self.numbers, numbers),
+            (self.rows, rows), (self.coefficients, coefficients),
+        )  # fmt: skip
+        merged = [np.concatenate([old, new[near]]) for old, new in parts]
+        best = np.sort(np.argsort(-merged[0], kind="stable")[: self._most])
+        self._grades, self.numbers, self.rows, self.coefficients = (part[best] for part in merged)
+
+
+def _take(rows: Matrix, indices: Indices, chosen: Indices, numbers: Indices, new: Matrix) -> None:
+    """Put row ``chosen[k]`` of ``new`` in place k where it is not -1."""
+    replaced = chosen >= 0
+    rows[replaced] = new[chosen[replaced]]
+    indices[replaced] = numbers[chosen[replaced]]
 
 
 def column_scale(sum_of_squares: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -137,12 +192,18 @@ def column_scale(sum_of_squares: NDArray[np.float64], count: int) -> NDArray[np.
     return np.where(used, scale, scale[used].mean() if largest > 0 else 1.0)
 
 
-def _improve(rows: Matrix, block: Matrix, chosen: Indices, tol: float) -> int:
-    """Exchange rows of ``block`` into ``rows``; sets ``chosen``, returns the number of swaps."""
-    coefficients = np.ascontiguousarray(np.linalg.solve(rows.T, block.T).T)
-    # The pseudo-rows make the first swaps huge; later ones are ordinary.
-    limit = 100 * len(rows) + 100
-    return int(_swap(coefficients, chosen, tol, limit))
+def _eliminate(rows: Matrix, block: Matrix) -> Indices:
+    """Pivot rows of ``rows`` and ``block`` together: far fewer swaps are left than from ``rows``.
+
+    Returns (F,) the row of ``block`` that takes each place, -1 where the one of ``rows`` stays.
+    """
+    size = len(rows)
+    pivots = _pivot_rows(np.concatenate([rows, block]))
+    chosen = np.full(size, -1, dtype=np.int64)
+    # Who of the first rows stays keeps its place.
+    free = np.setdiff1d(np.arange(size), pivots)
+    chosen[free] = pivots[pivots >= size] - size
+    return chosen
 
 
 @njit(cache=True, nogil=True, fastmath=False)
@@ -185,7 +246,7 @@ def _pieces(blocks: Iterable[Matrix], start: ActiveSet | None) -> Iterator[tuple
     position = 0
     if start is not None:
         # An early environment that loses its place can deserve another one later.
-        real = start.indices >= 0
+        real = start.indices != _PSEUDO
         yield start.indices[real], start.rows[real]
         position = start.n_seen
     for block in blocks:

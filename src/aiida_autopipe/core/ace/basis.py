@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,12 +18,19 @@ from aiida_autopipe.core.ace.functions import (
     BasisFunction,
     BasisSettings,
     Bond,
+    column_order,
     enumerate_functions,
 )
-from aiida_autopipe.core.ace.kernels import SortedPairs
+from aiida_autopipe.core.ace.kernels import Derivatives, SortedPairs, Tables
 from aiida_autopipe.core.ace.neighbours import full_neighbour_list
 from aiida_autopipe.core.ace.radial import RadialSpec
-from aiida_autopipe.core.ace.tables import Pair, Tables, compile_tables
+from aiida_autopipe.core.ace.tables import (
+    Expansion,
+    Pair,
+    compile_derivatives,
+    compile_tables,
+    expand,
+)
 from aiida_autopipe.core.errors import DataError, PotentialFileError
 
 Floats = NDArray[np.float64]
@@ -30,6 +38,8 @@ Ints = NDArray[np.int64]
 
 # Spacing of the radial tables in Å; agrees with ML-PACE's default and is exact to 1e-12 of g.
 SPLINE_BINS = 0.001
+# A thread for fewer atoms costs more than it does.
+_FEWEST_ATOMS = 32
 
 
 class DesignBlock(NamedTuple):
@@ -37,7 +47,7 @@ class DesignBlock(NamedTuple):
 
     values (n, F): B of each atom, in the columns of its own element, zero elsewhere;
     energy_row (F,): their sum over atoms, so E = energy_row @ c;
-    force_rows (3 n, F): -dE_f/dr, atoms outer, x y z inner (Fortran-ordered);
+    force_rows (3 n, F): -dE_f/dr, atoms outer, x y z inner;
     virial_rows (6, F): dE_f/dstrain in ASE's Voigt order (xx yy zz yz xz xy), so
     stress = virial_rows @ c / volume with ASE's sign.
     """
@@ -58,7 +68,7 @@ class Basis:
     from a file; coupled: False when the functions are the C-tilde sums of a .yace file, which hold
     coefficients.
 
-    Raises PotentialFileError without any function.
+    Raises PotentialFileError without any function or with several types of inner cutoff.
     """
 
     elements: tuple[str, ...]
@@ -71,8 +81,14 @@ class Basis:
     def __post_init__(self) -> None:
         if not self.functions:
             raise PotentialFileError("The basis has no functions; a potential needs at least one.")
-        ordered = sorted(self.functions, key=lambda f: (f.mu0, f.sort_key))
+        ordered = [self.functions[k] for k in column_order(self.functions)]
         object.__setattr__(self, "functions", tuple(ordered))
+        inner_types = sorted({bond.radial.inner_type for bond in self.bonds.values()})
+        if len(inner_types) > 1:
+            raise PotentialFileError(
+                f"inner_cutoff_type differs between pairs of elements ({', '.join(inner_types)}); "
+                "all must have the same."
+            )
 
     @property
     def n_functions(self) -> int:
@@ -106,9 +122,17 @@ class Basis:
         return np.array([f.rank for f in self.functions], dtype=np.int64)
 
     @cached_property
+    def _expansion(self) -> Expansion:
+        return expand(len(self.elements), self.bonds, self.functions)
+
+    @cached_property
     def tables(self) -> Tables:
         """Flat arrays for the kernels, compiled on first use."""
-        return compile_tables(len(self.elements), self.bonds, self.functions, self.spline_bins)
+        return compile_tables(self.elements, self.bonds, self._expansion, self.spline_bins)
+
+    @cached_property
+    def _derivatives(self) -> Derivatives:
+        return compile_derivatives(self._expansion)
 
     def types(self, atoms: Atoms) -> Ints:
         """Index of each atom's element; DataError for an element the basis does not know."""
@@ -151,24 +175,39 @@ class Basis:
             )
         return pairs
 
-    def design_block(self, atoms: Atoms) -> DesignBlock:
-        """Design-matrix rows of one structure (see DesignBlock)."""
+    def design_block(self, atoms: Atoms, threads: int = 1) -> DesignBlock:
+        """Design-matrix rows of one structure (see DesignBlock), made in several threads."""
         types, pairs = self.neighbours(atoms)
-        t = self.tables
-        values, forces, virial = design_kernels.design(
-            types,
-            len(self.elements),
-            pairs.first,
-            pairs.neighbour,
-            pairs.vectors,
-            t.radial,
-            t.lmax,
-            t.norm,
-            t.runs,
-            t.graph,
-            t.terms,
+        tables, derivatives = self.tables, self._derivatives
+        width = len(derivatives.function)
+        values = np.zeros((len(atoms), self.n_functions))
+
+        def rows(mine: Ints) -> tuple[Floats, Floats]:
+            forces, virial = np.zeros((3 * len(atoms), width)), np.zeros((6, width))
+            design_kernels.design(
+                types,
+                mine,
+                pairs.first,
+                pairs.neighbour,
+                pairs.vectors,
+                tables,
+                derivatives,
+                values,
+                forces,
+                virial,
+            )
+            return forces, virial
+
+        forces, virial = sum_of_parts(rows, by_type(types), threads)
+        return DesignBlock(
+            values, values.sum(axis=0), self._in_order(forces), self._in_order(virial)
         )
-        return DesignBlock(values, values.sum(axis=0), forces.T, virial.T)
+
+    def _in_order(self, rows: Floats) -> Floats:
+        """Rows (k, F) from rows (k, places), which are used up."""
+        place = np.argsort(self._derivatives.function, kind="stable")[-self.n_functions :]
+        design_kernels.in_order(rows, place)
+        return rows.reshape(-1)[: len(rows) * len(place)].reshape(len(rows), len(place))
 
     def values(self, atoms: Atoms) -> Floats:
         """B function values (n, F) of each atom; columns of other centre elements are zero."""
@@ -177,21 +216,33 @@ class Basis:
 
     def pair_values(self, types: Ints, pairs: SortedPairs, n_local: int) -> Floats:
         """B function values (n_local, F) from sorted pairs."""
-        t = self.tables
         result: Floats = evaluate_kernels.function_values(
-            types,
-            n_local,
-            len(self.elements),
-            pairs.first,
-            pairs.vectors,
-            t.radial,
-            t.lmax,
-            t.norm,
-            t.runs,
-            t.graph,
-            t.terms,
+            types, by_type(types[:n_local]), pairs.first, pairs.vectors, self.tables
         )
         return result
+
+
+def by_type(types: Ints) -> Ints:
+    """Indices of atoms sorted by type: the kernels take several of one type together."""
+    return np.argsort(types, kind="stable").astype(np.int64)
+
+
+def sum_of_parts(
+    work: Callable[[Ints], tuple[Floats, Floats]], atoms: Ints, threads: int
+) -> tuple[Floats, Floats]:
+    """The sum of what `work` gives for parts of the atoms, done at the same time in threads.
+
+    The parts are added in their order, so that the same number of threads gives the same digits.
+    """
+    parts = np.array_split(atoms, max(1, min(threads, len(atoms) // _FEWEST_ATOMS)))
+    if len(parts) == 1:
+        return work(atoms)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        (first, second), *others = pool.map(work, parts)
+    for one, other in others:
+        first += one
+        second += other
+    return first, second
 
 
 def build_basis(settings: BasisSettings) -> Basis:

@@ -10,155 +10,301 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.basis import Basis, coupled_basis
-from aiida_autopipe.core.ace.functions import BasisFunction, Bond, coupled_function
+from aiida_autopipe.core.ace.embedding import Embedding
+from aiida_autopipe.core.ace.functions import BasisFunction, Bond, column_order, coupled_function
 from aiida_autopipe.core.ace.potential_text import (
     Section,
     list_text,
+    located,
     mapping_text,
     number_text,
     read_yaml,
 )
 from aiida_autopipe.core.ace.radial import RadialSpec
 from aiida_autopipe.core.ace.yace import (
-    DRHO_CUTOFF,
-    EMBEDDING,
-    RHO_CUTOFF,
     check_coefficients,
     check_elements,
     check_factors,
-    check_linear,
+    read_embedding,
+    shape_parameter,
     spline_bins,
 )
+from aiida_autopipe.core.ace.zbl import ZBL, metadata_lines, read_metadata
 from aiida_autopipe.core.errors import PotentialFileError
 
 Floats = NDArray[np.float64]
 # Bytes a .npy header may add to the N x N doubles of one element.
 _HEADER_ALLOWANCE = 4096
+# Combinations of m looked through for one function, and for all: minutes of work.
+_MOST_COMBINATIONS, _MOST_COMBINATIONS_OF_ALL = 500_000, 20_000_000
+
+_EMBEDDING_KEYS = ("ndensityi", "npoti", "parameters")
+# Pacemaker writes these into larger blocks too, where ML-PACE does not read them.
+_CORE_CUTOFF_KEYS = ("rho_core_cut", "drho_core_cut")
+_RADIAL_KEYS = (
+    *("lmaxi", "nradmaxi", "nradbaseij", "radbase", "radparameters", "radcoefficients"),
+    *("rcutij", "dcutij"),
+)
+_INNER_KEYS = ("core-repulsion", "inner_cutoff_type", "r_in", "delta_in")
+_BLOCK_KEYS = {
+    1: (*_EMBEDDING_KEYS, *_RADIAL_KEYS, "NameOfCutoffFunctionij", *_INNER_KEYS),
+    2: (*_RADIAL_KEYS, "NameOfCutoffFunctionij", *_INNER_KEYS),
+    3: ("core-repulsion",),
+}
+_FUNCTION_KEYS = ("type", "nr", "nl", "lint", "c", "skip")
+
+_Blocks = Mapping[tuple[str, ...], Section]
+# Centre, (element, n, l) of each factor, intermediate momenta.
+_Indices = tuple[int, tuple[tuple[int, int, int], ...], tuple[int, ...]]
 
 
-def read_bbasis(path: Path) -> tuple[Basis, Floats]:
-    """Basis and coefficients (F,) of a B-basis file; the format has no reference energies."""
-    top = read_yaml(path)
+def read_bbasis(path: Path) -> tuple[Basis, Floats, dict[str, Embedding], ZBL | None]:
+    """Basis, coefficients (F, P), embeddings and, from our own metadata, the ZBL repulsion of a
+    B-basis file; the format has no reference energies."""
+    top = read_yaml(path).only(("metadata", "auxdata", "global", "species"))
     blocks: dict[tuple[str, ...], Section] = {}
     for section in top.sections("species"):
-        names = tuple(section.text("speciesblock").split())
+        names = _block_names(section)
+        if names in blocks:
+            raise PotentialFileError(f"{section.where}: block '{' '.join(names)}' occurs twice.")
         blocks[names] = Section(section.data, f"{path}, block '{' '.join(names)}'")
+        known = ("speciesblock", "nbody", *_CORE_CUTOFF_KEYS, *_BLOCK_KEYS[min(len(names), 3)])
+        blocks[names].only(known)
     elements = sorted({name for names in blocks for name in names})
     check_elements(elements, top.where)
     bonds = _read_bonds(path, elements, blocks)
-    for element in elements:
-        block = blocks[(element,)]
-        check_linear(block, element, block.integer("ndensityi"), block.numbers("parameters"))
-    coefficients: dict[BasisFunction, float] = {}
-    for block in blocks.values():
-        for section in block.sections("nbody") if "nbody" in block else []:
-            function, c = _read_function(section, elements, bonds)
-            if function in coefficients:
-                raise PotentialFileError(f"{section.where}: this function occurs twice.")
-            coefficients[function] = c
-    bins = spline_bins(top.section("global"), "DeltaSplineBins")
-    basis = coupled_basis(elements, bonds, list(coefficients), bins)
-    return basis, np.array([coefficients[function] for function in basis.functions])
+    embeddings = {element: _read_embedding(blocks[element,]) for element in elements}
+    functions, coefficients = _read_functions(blocks, elements, bonds, embeddings)
+    bins = spline_bins(top.section("global").only(("DeltaSplineBins",)), "DeltaSplineBins")
+    with located(str(path)):
+        basis = coupled_basis(elements, bonds, functions, bins)
+    rows = np.zeros((len(functions), max(e.n_densities for e in embeddings.values())))
+    for row, k in zip(rows, column_order(functions), strict=True):
+        row[: len(coefficients[k])] = coefficients[k]
+    return basis, rows, embeddings, read_metadata(top)
 
 
-def _read_bonds(
-    path: Path, elements: list[str], blocks: Mapping[tuple[str, ...], Section]
-) -> dict[tuple[int, int], Bond]:
-    """Bonds of all ordered pairs; a missing mirror block stands for an identical one."""
+def _block_names(section: Section) -> tuple[str, ...]:
+    """Elements of a block, the centre first; 'Al Al' is an old way to say 'Al'."""
+    names = section.text("speciesblock").split()
+    if len(names) == 2 and names[0] == names[1]:
+        names = names[:1]
+    if not names or len(set(names)) != len(names):
+        raise PotentialFileError(
+            f"{section.where}: speciesblock '{section.text('speciesblock')}' must name each "
+            "element once."
+        )
+    return tuple(names)
+
+
+def _read_bonds(path: Path, elements: list[str], blocks: _Blocks) -> dict[tuple[int, int], Bond]:
+    """Bonds of all ordered pairs.
+
+    Blocks 'A B' and 'B A' complete each other and must agree; when one of them is missing, the
+    centre of that one does not see the other element.
+    """
     bonds = {}
     for i, first in enumerate(elements):
+        if (first,) not in blocks:
+            raise PotentialFileError(f"{path}: block '{first}' is missing.")
+        bonds[i, i] = _read_bond(blocks[first,])
+    inner_type = next(iter(bonds.values())).radial.inner_type
+    absent = Bond(
+        RadialSpec(cutoff=1.0, n_functions=1, inner_type=inner_type), np.zeros((0, 1, 1)), True
+    )
+    for i, first in enumerate(elements):
         for j, second in enumerate(elements):
-            candidates = [(first,)] if i == j else [(first, second), (second, first)]
-            block = next((blocks[names] for names in candidates if names in blocks), None)
-            if block is None:
-                raise PotentialFileError(f"{path}: block '{' '.join(candidates[0])}' is missing.")
-            bonds[i, j] = _read_bond(block)
+            block, mirror = blocks.get((first, second)), blocks.get((second, first))
+            if i == j:
+                continue
+            bonds[i, j] = absent if block is None else _read_bond(_completed(block, mirror))
+    for (i, j), bond in bonds.items():
+        other = bonds[j, i]
+        if not (bond.absent or other.absent) and not bond.equals(other):
+            raise PotentialFileError(
+                f"{path}: blocks '{elements[i]} {elements[j]}' and '{elements[j]} {elements[i]}' "
+                "differ in radial functions, inner cutoff or core repulsion; they must agree."
+            )
     return bonds
 
 
+def _completed(block: Section, mirror: Section | None) -> Section:
+    """A block of two elements with the radial functions, or core repulsion and inner cutoff, of its
+    mirror block where it has none."""
+    if mirror is None:
+        return block
+    data = dict(block.data)
+    if "lmaxi" not in block:
+        if partial := [key for key in _RADIAL_KEYS if key in block]:
+            raise PotentialFileError(
+                f"{block.where}: '{partial[0]}' without 'lmaxi' defines the radial functions only "
+                "in part."
+            )
+        data |= {key: mirror.get(key) for key in _RADIAL_KEYS}
+    if "core-repulsion" not in block and "core-repulsion" in mirror:
+        data = {key: value for key, value in data.items() if key not in _INNER_KEYS}
+        data |= {key: mirror.get(key) for key in _INNER_KEYS if key in mirror}
+    return Section(data, block.where)
+
+
 def _read_bond(section: Section) -> Bond:
-    if "NameOfCutoffFunctionij" in section and section.text("NameOfCutoffFunctionij") != "cos":
+    # Pacemaker leaves the name empty where it was not given.
+    cutoff_function = section.text("NameOfCutoffFunctionij", "cos")
+    if cutoff_function not in ("cos", ""):
         raise PotentialFileError(
-            f"{section.where}: NameOfCutoffFunctionij "
-            f"'{section.text('NameOfCutoffFunctionij')}' is not supported; only 'cos'."
+            f"{section.where}: NameOfCutoffFunctionij '{cutoff_function}' is not supported; "
+            "only 'cos'."
         )
-    core = section.numbers("core-repulsion").tolist() if "core-repulsion" in section else [0, 0]
+    core = section.numbers("core-repulsion").tolist() if "core-repulsion" in section else [0.0, 0.0]
     if len(core) != 2:
         raise PotentialFileError(f"{section.where}: core-repulsion {core} must have two entries.")
     nradbase = section.integer("nradbaseij")
-    radial = RadialSpec(
-        cutoff=section.number("rcutij"),
-        n_functions=nradbase,
-        name=section.text("radbase"),
-        lambda_=float(section.numbers("radparameters")[0]),
-        outer_width=section.number("dcutij"),
-        inner_cutoff=section.number("r_in", 0.0),
-        inner_width=section.number("delta_in", 0.0),
-        inner_type=section.text("inner_cutoff_type")
-        if "inner_cutoff_type" in section
-        else "density",
-        core_repulsion=(core[0], core[1]),
-    )
+    with located(section.where):
+        radial = RadialSpec(
+            cutoff=section.number("rcutij"),
+            n_functions=nradbase,
+            name=section.text("radbase"),
+            lambda_=shape_parameter(section),
+            outer_width=section.number("dcutij"),
+            inner_cutoff=section.number("r_in", 0.0),
+            inner_width=section.number("delta_in", 0.0),
+            inner_type=section.text("inner_cutoff_type", "density"),
+            core_repulsion=(core[0], core[1]),
+        )
     coefficients = check_coefficients(
         section, "radcoefficients", section.integer("nradmaxi"), section.integer("lmaxi"), nradbase
     )
     return Bond(radial, coefficients)
 
 
-def _read_function(
-    section: Section, elements: list[str], bonds: Mapping[tuple[int, int], Bond]
-) -> tuple[BasisFunction, float]:
-    names = section.text("type").split()
-    if any(name not in elements for name in names):
+def _read_embedding(section: Section) -> Embedding:
+    default = Embedding()
+    return read_embedding(
+        section,
+        section.integer("ndensityi"),
+        "parameters",
+        section.number("rho_core_cut", default.rho_core_cutoff),
+        section.number("drho_core_cut", default.drho_core_cutoff),
+    )
+
+
+def _read_functions(
+    blocks: _Blocks,
+    elements: list[str],
+    bonds: Mapping[tuple[int, int], Bond],
+    embeddings: Mapping[str, Embedding],
+) -> tuple[list[BasisFunction], list[Floats]]:
+    """Functions of all blocks with their coefficients (densities of the centre,)."""
+    functions: list[BasisFunction] = []
+    coefficients: list[Floats] = []
+    known: set[object] = set()
+    work: dict[object, float] = {}
+    for names, block in blocks.items():
+        n_densities = embeddings[names[0]].n_densities
+        for section in block.sections("nbody") if "nbody" in block else []:
+            if section.only(_FUNCTION_KEYS).flag("skip"):
+                continue
+            indices = _read_indices(section, names, elements, bonds)
+            if indices in known:
+                raise PotentialFileError(f"{section.where}: this function occurs twice.")
+            known.add(indices)
+            functions.append(_coupled(section, indices, work))
+            coefficients.append(section.vector("c"))
+            if len(coefficients[-1]) != n_densities:
+                raise PotentialFileError(
+                    f"{section.where}: c has {len(coefficients[-1])} entries, but {names[0]} has "
+                    f"{n_densities} densities."
+                )
+    return functions, coefficients
+
+
+def _read_indices(
+    section: Section,
+    names: tuple[str, ...],
+    elements: list[str],
+    bonds: Mapping[tuple[int, int], Bond],
+) -> _Indices:
+    """Centre, (element, n, l) of each factor and intermediate momenta of one function."""
+    symbols = section.text("type").split()
+    if any(symbol not in elements for symbol in symbols):
         raise PotentialFileError(f"{section.where}: type '{section.text('type')}' is unknown.")
-    mu0, *mus = (elements.index(name) for name in names)
+    if symbols[:1] != [names[0]] or not set(symbols) <= set(names):
+        raise PotentialFileError(
+            f"{section.where}: type '{section.text('type')}' does not belong into this block."
+        )
+    mu0, *mus = (elements.index(symbol) for symbol in symbols)
     ns, ls = section.integer_tuple("nr"), section.integer_tuple("nl")
     check_factors(section.where, mus, ns, ls, bonds, mu0)
-    lint = section.integer_tuple("lint") if "lint" in section and len(ns) > 2 else ()
+    lint = section.integer_tuple("lint") if "lint" in section else ()
     if len(lint) != max(0, len(ns) - 2):
         raise PotentialFileError(
             f"{section.where}: lint {list(lint)} must have {max(0, len(ns) - 2)} entries."
         )
-    function = coupled_function(mu0, tuple(zip(mus, ns, ls, strict=True)), lint)
+    return mu0, tuple(zip(mus, ns, ls, strict=True)), lint
+
+
+def _coupled(section: Section, indices: _Indices, work: dict[object, float]) -> BasisFunction:
+    """The function of these indices; `work` counts the combinations of m looked through so far."""
+    mu0, factors, lint = indices
+    ls = tuple(ell for _, _, ell in factors)
+    if (ls, lint) not in work:
+        combinations = float(np.prod([2.0 * ell + 1 for ell in ls[1:]]))
+        work[ls, lint] = combinations
+        work["all"] = work.get("all", 0.0) + combinations
+        if combinations > _MOST_COMBINATIONS or work["all"] > _MOST_COMBINATIONS_OF_ALL:
+            raise PotentialFileError(
+                f"{section.where}: nl {list(ls)} has too many combinations of m to couple."
+            )
+    function = coupled_function(mu0, factors, lint)
     if sum(ls) % 2 or not function.terms:
         raise PotentialFileError(
             f"{section.where}: nl {list(ls)} with lint {list(lint)} do not couple to zero."
         )
-    c = section.numbers("c")
-    if len(c) != 1:
-        raise PotentialFileError(
-            f"{section.where}: c has {len(c)} entries; only one density is supported."
-        )
-    return function, float(c[0])
+    return function
 
 
-def write_bbasis(path: Path, basis: Basis, coefficients: Floats) -> None:
-    """Write a B-basis file; numbers read back bit for bit. It cannot hold reference energies."""
-    elements = basis.elements
-    blocks: dict[tuple[int, ...], list[str]] = {(k,): [] for k in range(len(elements))}
-    for i in range(len(elements)):
-        blocks |= {(i, j): [] for j in range(len(elements)) if j != i}
-    for function, c in zip(basis.functions, coefficients, strict=True):
+def write_bbasis(
+    path: Path,
+    basis: Basis,
+    coefficients: Floats,
+    embeddings: Mapping[str, Embedding],
+    zbl: ZBL | None = None,
+) -> None:
+    """Write a B-basis file; numbers read back bit for bit. It cannot hold reference energies.
+
+    `coefficients` (F, P).
+    """
+    elements, types = basis.elements, range(len(basis.elements))
+    blocks: dict[tuple[int, ...], list[str]] = {(k,): [] for k in types}
+    for i in types:
+        blocks |= {(i, j): [] for j in types if j != i and not basis.bonds[i, j].absent}
+    for function, row in zip(basis.functions, coefficients, strict=True):
         others = sorted(set(function.mus) - {function.mu0})
-        text = _function_text(elements, function, float(c))
+        c = row[: embeddings[elements[function.mu0]].n_densities]
+        text = _function_text(elements, function, c)
         blocks.setdefault((function.mu0, *others), []).append(text)
-    lines = ["global:", f"  DeltaSplineBins: {number_text(basis.spline_bins)}", "species:"]
-    for types in sorted(blocks, key=lambda key: (len(key), key)):
+    lines = metadata_lines(zbl)
+    lines += ["global:", f"  DeltaSplineBins: {number_text(basis.spline_bins)}", "species:"]
+    for key in sorted(blocks, key=lambda key: (len(key), key)):
         # Quoted: a block of nobelium alone would read as 'false'.
-        lines.append(f'  - speciesblock: "{" ".join(elements[k] for k in types)}"')
-        if len(types) == 1:
-            lines += [
-                "    ndensityi: 1",
-                f"    npoti: {EMBEDDING}",
-                "    parameters: [1, 1]",
-                f"    rho_core_cut: {RHO_CUTOFF}",
-                f"    drho_core_cut: {DRHO_CUTOFF}",
-            ]
-        if len(types) <= 2:
-            lines += _bond_lines(basis.bonds[types[0], types[-1]])
-        lines.append("    nbody:" if blocks[types] else "    nbody: []")
-        lines += [f"      - {text}" for text in blocks[types]]
+        lines.append(f'  - speciesblock: "{" ".join(elements[k] for k in key)}"')
+        if len(key) == 1:
+            lines += _embedding_lines(embeddings[elements[key[0]]])
+        if len(key) <= 2:
+            lines += _bond_lines(basis.bonds[key[0], key[-1]])
+        lines.append("    nbody:" if blocks[key] else "    nbody: []")
+        lines += [f"      - {text}" for text in blocks[key]]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _embedding_lines(embedding: Embedding) -> list[str]:
+    return [
+        f"    ndensityi: {embedding.n_densities}",
+        f"    npoti: {embedding.npoti}",
+        f"    parameters: {list_text(embedding.parameters)}",
+        f"    rho_core_cut: {number_text(embedding.rho_core_cutoff)}",
+        f"    drho_core_cut: {number_text(embedding.drho_core_cutoff)}",
+    ]
 
 
 def _bond_lines(bond: Bond) -> list[str]:
@@ -181,20 +327,26 @@ def _bond_lines(bond: Bond) -> list[str]:
     return [f"    {key}: {value}" for key, value in items.items()]
 
 
-def _function_text(elements: tuple[str, ...], function: BasisFunction, c: float) -> str:
+def _function_text(elements: tuple[str, ...], function: BasisFunction, c: Floats) -> str:
     names = " ".join(elements[k] for k in (function.mu0, *function.mus))
     items = {"type": names, "nr": list_text(function.ns), "nl": list_text(function.ls)}
     if function.lint:
         items["lint"] = list_text(function.lint)
-    return mapping_text({**items, "c": list_text([c])})
+    return mapping_text({**items, "c": list_text(c)})
 
 
-def read_asi(path: Path, basis: Basis) -> dict[str, Floats]:
-    """Inverse active sets {symbol: (N, N)}, N the number of functions of that element."""
+def read_asi(path: Path, basis: Basis, embeddings: Mapping[str, Embedding]) -> dict[str, Floats]:
+    """Inverse active sets {symbol: (N, N)}, N the number of functions of that element for a linear
+    grade, times the number of its densities for a non-linear one."""
     result = {}
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if unknown := sorted(set(sizes) - {f"{element}.npy" for element in basis.elements}):
+            raise PotentialFileError(
+                f"{path}: the active set of {unknown[0].removesuffix('.npy')} belongs to another "
+                "potential."
+            )
         for element in basis.elements:
             columns = basis.columns(element)
             n = columns.stop - columns.start
@@ -202,27 +354,57 @@ def read_asi(path: Path, basis: Basis) -> dict[str, Floats]:
             if size is None:
                 raise PotentialFileError(f"{path}: no active set for {element}.")
             # Checked before loading, so that a small file cannot unpack to a huge array.
-            if size > n * n * 8 + _HEADER_ALLOWANCE:
+            if size > (n * embeddings[element].n_densities) ** 2 * 8 + _HEADER_ALLOWANCE:
                 raise PotentialFileError(
                     f"{path}: the active set of {element} holds {size} bytes, expected {n} x {n} "
                     "doubles; it belongs to another potential."
                 )
             with np.load(path, allow_pickle=False) as arrays:
-                result[element] = _checked_matrix(path, element, arrays[element], n)
+                result[element] = _checked_matrix(path, element, arrays[element])
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
         raise PotentialFileError(
             f"{path}: not a readable active set, truncated or damaged ({error})."
         ) from error
+    with located(str(path)):
+        is_linear_grade(basis, embeddings, result)
     return result
 
 
-def _checked_matrix(path: Path, element: str, matrix: NDArray[np.generic], n: int) -> Floats:
-    if matrix.dtype != np.float64 or matrix.shape != (n, n) or not np.isfinite(matrix).all():
+def _checked_matrix(path: Path, element: str, matrix: NDArray[np.generic]) -> Floats:
+    if matrix.dtype != np.float64 or matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise PotentialFileError(
-            f"{path}: the active set of {element} is {matrix.dtype} {matrix.shape}, expected "
-            f"finite float64 {(n, n)}."
+            f"{path}: the active set of {element} is {matrix.dtype} {matrix.shape}, expected a "
+            "matrix of finite float64."
         )
     return np.ascontiguousarray(matrix, dtype=np.float64)
+
+
+def is_linear_grade(
+    basis: Basis, embeddings: Mapping[str, Embedding], inverse_active_set: Mapping[str, Floats]
+) -> bool:
+    """Whether the active sets are of B (N, N), not of dE/drho_p B (N P, N P), by their shapes.
+
+    One decision for all elements, as ML-PACE takes it. Raises PotentialFileError for other shapes
+    and when elements differ.
+    """
+    kinds: dict[bool, str] = {}
+    for element, matrix in inverse_active_set.items():
+        columns = basis.columns(element)
+        n = columns.stop - columns.start
+        n_all = n * embeddings[element].n_densities
+        if matrix.shape not in ((n, n), (n_all, n_all)):
+            either = f" or {(n_all, n_all)}" if n_all != n else ""
+            raise PotentialFileError(
+                f"the active set of {element} has the shape {matrix.shape}, expected "
+                f"{(n, n)}{either}."
+            )
+        kinds.setdefault(matrix.shape == (n, n), element)
+    if len(kinds) > 1:
+        raise PotentialFileError(
+            f"the active set of {kinds[True]} is linear, that of {kinds[False]} is not; all must "
+            "be of one kind."
+        )
+    return next(iter(kinds), True)
 
 
 def write_asi(path: Path, inverse_active_set: Mapping[str, Floats]) -> None:

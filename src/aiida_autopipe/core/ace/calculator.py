@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties, all_outputs
 
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.errors import DataError
@@ -16,7 +18,9 @@ class ACECalculator(Calculator):
     """Energy, forces, stress (three-dimensional periodicity only), energies per atom, and
     `results['gamma']` (n,), the extrapolation grade, when the potential has an active set.
 
-    gamma=False leaves the grade out, which saves about a fifth of the time.
+    The energy contains reference energies and the ZBL repulsion of the potential. All properties
+    are computed together, once for a structure; asking for a stress that does not exist raises
+    ASE's PropertyNotImplementedError. It works with `ase.md`, `ase.optimize` and the cell filters.
     """
 
     implemented_properties = [  # noqa: RUF012  (as ASE declares it)
@@ -25,10 +29,24 @@ class ACECalculator(Calculator):
         "energies",
         "forces",
         "stress",
+        "gamma",
     ]
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
-    def __init__(self, potential: ACEPotential, gamma: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, potential: ACEPotential | str | Path, gamma: bool = True, **kwargs: Any
+    ) -> None:
+        """Take a potential, or read it from a .yace or B-basis .yaml file (see
+        `ACEPotential.load`).
+
+        gamma=False leaves the grade out, which saves about a fifth of the time; kwargs are those of
+        ASE's Calculator.
+
+        Raises PotentialFileError for a file that cannot be read.
+        """
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        if not isinstance(potential, ACEPotential):
+            potential = ACEPotential.load(potential)
         self.potential = potential
         self._with_gamma = gamma and potential.has_active_set
 
@@ -39,7 +57,11 @@ class ACECalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute everything at once; DataError for unknown elements or unusable geometry."""
+        if self.results and not system_changes:
+            # Everything is known of these atoms; what was asked for does not exist.
+            return
         super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
+        self.results: dict[str, Any] = {}
         if self.atoms is None:
             raise DataError("The calculator was given no atoms.")
         result = self.potential.evaluate(self.atoms, gamma=self._with_gamma)
@@ -53,3 +75,7 @@ class ACECalculator(Calculator):
             self.results["stress"] = result.stress
         if result.gamma is not None:
             self.results["gamma"] = result.gamma
+
+    def export_properties(self) -> Properties:
+        """The results ASE has names for, hence without gamma."""
+        return Properties({k: v for k, v in self.results.items() if k in all_outputs})

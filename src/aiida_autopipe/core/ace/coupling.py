@@ -1,12 +1,13 @@
 """Coupling of angular momenta to zero: which products of A_lm a rotation-invariant function sums.
 
 A function of rank r with momenta ls and intermediate momenta `lint` along the coupling tree
-(2: l1 l2; 3: (12)L 3; 4: (12)L (34)L; 5: ((12)a (34)b)c 5) is
+(2: l1 l2; 3: (12)L 3; 4: (12)L (34)L; 5: ((12)a (34)b)c 5; 6: (56)c ((12)a (34)b)c) is
 
     B = sum_{m1 + ... + mr = 0} g(m1 .. mr) A_{l1 m1} ... A_{lr mr}
 
 with g a product of Clebsch-Gordan coefficients. It is real because sum(ls) is even, so the terms m
-and -m are complex conjugates and half of them suffice.
+and -m are complex conjugates and half of them suffice. Drautz, PRB 99, 014104 (2019); Bochkarev et
+al., PRMaterials 6, 013804 (2022).
 """
 
 from __future__ import annotations
@@ -15,16 +16,26 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from functools import cache
 from itertools import product
-from math import factorial, sqrt
+from math import copysign, factorial, inf, sqrt
 
 import numpy as np
 
 Ms = tuple[int, ...]
 Terms = tuple[tuple[Ms, float], ...]
 
-MAX_RANK = 5
+MAX_RANK = 6
 # Clebsch-Gordan products below this are zeros of the algebra, not small numbers.
 _ZERO = 1e-12
+# Per rank the pairs that couple: factors are 0 .. r - 1, the results r, r + 1, ... in turn, with
+# the momenta `lint` and 0 for the last.
+_TREES: dict[int, tuple[tuple[int, int], ...]] = {
+    1: (),
+    2: ((0, 1),),
+    3: ((0, 1), (3, 2)),
+    4: ((0, 1), (2, 3), (4, 5)),
+    5: ((0, 1), (2, 3), (5, 6), (7, 4)),
+    6: ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9)),
+}
 
 
 @cache
@@ -51,24 +62,15 @@ def clebsch_gordan(l1: int, m1: int, l2: int, m2: int, big_l: int, big_m: int) -
 
 def _tree(ls: Sequence[int], lint: Sequence[int], ms: Sequence[int]) -> float:
     """The coupling coefficient of one combination of m along the tree."""
-    cg = clebsch_gordan
     if len(ls) == 1:
         return 1.0 if ls[0] == 0 else 0.0
-    l1, l2, m1, m2 = ls[0], ls[1], ms[0], ms[1]
-    if len(ls) == 2:
-        return cg(l1, m1, l2, m2, 0, 0)
-    a, m12 = lint[0], m1 + m2
-    left = cg(l1, m1, l2, m2, a, m12)
-    if left == 0.0:
-        return 0.0
-    if len(ls) == 3:
-        return left * cg(a, m12, ls[2], ms[2], 0, 0)
-    b, m34 = lint[1], ms[2] + ms[3]
-    left *= cg(ls[2], ms[2], ls[3], ms[3], b, m34)
-    if left == 0.0 or len(ls) == 4:
-        return left * cg(a, m12, b, m34, 0, 0)
-    c, m1234 = lint[2], m12 + m34
-    return left * cg(a, m12, b, m34, c, m1234) * cg(c, m1234, ls[4], ms[4], 0, 0)
+    momenta, sums, value = (*ls, *lint, 0), list(ms), 1.0
+    for node, (i, j) in enumerate(_TREES[len(ls)], start=len(ls)):
+        sums.append(sums[i] + sums[j])
+        value *= clebsch_gordan(momenta[i], sums[i], momenta[j], sums[j], momenta[node], sums[node])
+        if value == 0.0:
+            return 0.0
+    return value
 
 
 @cache
@@ -111,7 +113,7 @@ def merged_terms(factors: Sequence[Hashable], terms: Terms) -> Terms:
 
 
 def intermediate_momenta(ls: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """All `lint` that couple `ls` (even sum, rank 1 to 5) to zero, in ascending order."""
+    """All `lint` that couple `ls` (even sum, rank 1 to 6) to zero, in ascending order."""
     rank = len(ls)
     if rank == 1:
         if ls[0] == 0:
@@ -122,15 +124,103 @@ def intermediate_momenta(ls: Sequence[int]) -> Iterator[tuple[int, ...]]:
     elif rank == 3:
         if abs(ls[0] - ls[1]) <= ls[2] <= ls[0] + ls[1]:
             yield (ls[2],)
-    elif rank in (4, 5):
+    elif rank in (4, 5, 6):
         for a in range(abs(ls[0] - ls[1]), ls[0] + ls[1] + 1):
             for b in range(abs(ls[2] - ls[3]), ls[2] + ls[3] + 1):
                 if rank == 4 and a == b:
                     yield (a, b)
                 elif rank == 5 and abs(a - b) <= ls[4] <= a + b:
                     yield (a, b, ls[4])
+                elif rank == 6:
+                    first = max(abs(a - b), abs(ls[4] - ls[5]))
+                    for c in range(first, min(a + b, ls[4] + ls[5]) + 1):
+                        yield (a, b, c, c)
     else:
         raise ValueError(f"couplings are implemented for ranks 1 to {MAX_RANK}, not {rank}")
+
+
+@cache
+def rounding_zeros(l1: int, m1: int, l2: int, m2: int) -> frozenset[int]:
+    """Momenta L at which <l1 m1 l2 m2 | L m1 + m2> is exactly zero in floating-point recursion.
+
+    ML-PACE gets its coefficients for all L at once by the recursion of Luscombe and Luban (Phys.
+    Rev. E 57, 7274 (1998)) in doubles, and keeps every product whose coefficient is not exactly
+    zero. A zero of the algebra that comes out as 1e-17 stays there: worthless, but it counts in the
+    order of the functions (`column_key`). This follows the recursion up to the zeros.
+    """
+    low, high, m = max(abs(l1 - l2), abs(m1 + m2)), l1 + l2, m1 + m2
+    if low == high:
+        return frozenset()
+
+    def root(j: int) -> float:
+        if low == 0:
+            return sqrt((high + 1 + j) * (high + 1 - j))
+        return sqrt((j**2 - (l1 - l2) ** 2) * ((high + 1) ** 2 - j**2) * (j**2 - m**2))
+
+    # x f(j + 1) + y f(j) + z f(j - 1) = 0; for low = 0 a factor j (j + 1) has cancelled.
+    js = range(low, high + 1)
+    if low == 0:
+        x, z = [(j + 1) * root(j + 1) for j in js[:-1]], [j * root(j) for j in js]
+        y = [float((2 * j + 1) * (m2 - m1)) for j in js]
+    else:
+        x, z = [j * root(j + 1) for j in js[:-1]], [(j + 1) * root(j) for j in js]
+        shift = -m * (l1 * (l1 + 1) - l2 * (l2 + 1))
+        y = [float((2 * j + 1) * (j * (j + 1) * (m2 - m1) - shift)) for j in js]
+    top = len(js) - 1
+    bottom, below = 0, 0.0
+    if y[top] != 0:
+        ratio = -z[top] / y[top]
+        top -= 1
+        while top > 0:
+            ratio = _quotient(-z[top], y[top] + x[top] * ratio)
+            if abs(ratio) > 1:
+                break
+            top -= 1
+    if top > 0 and y[0] != 0:
+        below = -x[0] / y[0]
+        bottom = 1
+        while bottom < top:
+            ratio = _quotient(-x[bottom], y[bottom] + z[bottom] * below)
+            if abs(ratio) > 1:
+                break
+            below = ratio
+            bottom += 1
+    # Between the two regions where ratios shrink, the three-term recursion can cancel to zero.
+    zeros, here = set(), 1.0
+    for k in range(bottom, top):
+        numerator = -y[k] * here - (z[k] * below if k > 0 else 0.0)
+        below, here = here, numerator / x[k]
+        if here == 0.0:
+            zeros.add(low + k + 1)
+    return frozenset(zeros)
+
+
+def _quotient(a: float, b: float) -> float:
+    return a / b if b else copysign(inf, a)
+
+
+@cache
+def column_key(ls: tuple[int, ...], lint: tuple[int, ...]) -> tuple[int, Ms]:
+    """Number and list of the m that ML-PACE keeps for a coupling, the first m running fastest.
+
+    Functions with equal elements, n and l stand in this order in ML-PACE and therefore in the
+    columns of an active set.
+    """
+    momenta, kept = (*ls, *lint, 0), []
+    for tail in product(*(range(-ell, ell + 1) for ell in ls[:0:-1])):
+        ms = (-sum(tail), *tail[::-1])
+        if abs(ms[0]) > ls[0] or next((m for m in ms if m), 0) < 0:
+            continue
+        sums = list(ms)
+        for node, (i, j) in enumerate(_TREES[len(ls)], start=len(ls)):
+            sums.append(sums[i] + sums[j])
+            if abs(sums[node]) > momenta[node] or momenta[node] in rounding_zeros(
+                momenta[i], sums[i], momenta[j], sums[j]
+            ):
+                break
+        else:
+            kept.append(ms)
+    return len(kept), tuple(m for ms in kept for m in ms)
 
 
 @cache
@@ -164,9 +254,13 @@ def canonical_monomials(factors: Sequence[tuple[int, ...]], terms: Terms) -> dic
     """Weights by monomial: equal factors exchanged and complex conjugates folded together."""
     weights: dict[Ms, float] = defaultdict(float)
     for ms, g in terms:
-        keys = []
-        for sign in (1, -1):
-            ordered = sorted(zip(factors, (sign * m for m in ms), strict=True))
-            keys.append(tuple(m for _, m in ordered))
-        weights[max(keys)] += g
+        weights[canonical_ms(factors, ms)] += g
     return {key: value for key, value in weights.items() if abs(value) > _ZERO}
+
+
+def canonical_ms(factors: Sequence[tuple[int, ...]], ms: Ms) -> Ms:
+    """The m of all products with the same real part, for the factors in ascending order."""
+    return max(
+        tuple(m for _, m in sorted(zip(factors, (sign * m for m in ms), strict=True)))
+        for sign in (1, -1)
+    )

@@ -1,175 +1,350 @@
-"""Numba kernel of the design matrix: derivatives of every function by every position."""
+"""Numba kernel of the design matrix: derivatives of every function by every position.
+
+For each atom a table of dA/dr is made, four neighbours at a time, and contracted with the
+derivatives of each function by the A it is made of. Sums over the neighbours, which give the force
+on the atom itself and the virial, are made of the table, once for all functions. Results of four
+functions are turned round in registers, to be added to the rows of neighbours, in which functions
+are contiguous.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from aiida_autopipe.core.ace.evaluate_kernels import fill_values, most_neighbours, most_values
-from aiida_autopipe.core.ace.kernels import (
-    Floats,
-    Graph,
-    Ints,
-    RadialTables,
-    Runs,
-    Terms,
-    Workspace,
-    fill_density,
-    fill_environment,
-    fill_products,
-    make_workspace,
+from aiida_autopipe.core.ace.evaluate_kernels import batch_end, fill_values, make_space
+from aiida_autopipe.core.ace.kernels import Derivatives, Floats, Harmonics, Indices, Ints, Tables
+from aiida_autopipe.core.ace.lanes import (
+    LANES,
+    inlined,
+    item,
+    kernel,
+    load,
+    spread,
+    store,
+    sums,
+    transpose,
 )
+from aiida_autopipe.core.ace.neighbour_kernels import Layout, block_layout
+from aiida_autopipe.core.ace.product_kernels import fill_slots
+
+# Numbers of one component of A in the tables: x, y, z of four neighbours, or their sums.
+_ENTRY = 3 * LANES
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _fill_component_gradients(
-    i: int, type_i: int, n_types: int, first: Ints, runs: Runs, ws: Workspace, table: Floats
+class _Table(NamedTuple):
+    """dA/dr of a block, (width / LANES, components, 3, LANES), and sums over all neighbours
+    (components, 3, LANES): x y z 0, then the virial xx yy zz yz, xz xy 0 0. `harmonic` holds rows
+    of one harmonic: value and gradient of its real part, then of the imaginary part."""
+
+    gradients: Floats
+    sums: Floats
+    harmonic: Floats
+    stride: int
+
+
+@inlined
+def _fill_harmonic(
+    harmonics: Harmonics,
+    ell: int,
+    m: int,
+    count: int,
+    layout: Layout,
+    base: int,
+    rows: Floats,
+    out: Floats,
 ) -> None:
-    """dA/dr_ij for the real components of A: rows (component), columns x then y then z per type."""
-    begin = first[i * n_types]
-    for run in range(runs.offset[type_i], runs.offset[type_i + 1]):
-        t = runs.species[run]
-        start, stop = first[i * n_types + t] - begin, first[i * n_types + t + 1] - begin
-        n = stop - start
-        column, at = runs.column[run], runs.first[run]
-        for p in range(runs.size[run]):
-            for c in range(3):
-                for j in range(n):
-                    s = start + j
-                    table[at + p, c * n + j] = (
-                        ws.slope[column, s] * ws.unit[c, s] * ws.y[p, s]
-                        + ws.value[column, s] * ws.dy[c, p, s]
-                    )
+    """Values and gradients of the harmonic l, m for a block, in rows of the width of the layout."""
+    w, lmax = layout.width, harmonics.lmax
+    k = m * (2 * lmax + 1 - m) // 2 + ell
+    ratio = spread(item(harmonics.ratio, k)) if ell > m else spread(0.0)
+    above = k + lmax - m if ell > m else k
+    factor = spread(float(m))
+    before = max(m - 1, 0)
+    for j in range(0, count, LANES):
+        at = base + j
+        x, y, z = load(rows, at), load(rows, at + w), load(rows, at + 2 * w)
+        inverse = load(rows, at + layout.inverse)
+        p = load(rows, at + layout.legendre + k * w)
+        q = ratio * load(rows, at + layout.legendre + above * w) * inverse
+        c, s = load(rows, at + layout.cosine + m * w), load(rows, at + layout.sine + m * w)
+        d = factor * p * inverse
+        c1 = d * load(rows, at + layout.cosine + before * w)
+        s1 = d * load(rows, at + layout.sine + before * w)
+        zero = spread(0.0)
+        gz = q * c
+        along = c1 * x - s1 * y + gz * z
+        store(out, j, p * c)
+        store(out, j + w, c1 - along * x)
+        store(out, j + 2 * w, zero - s1 - along * y)
+        store(out, j + 3 * w, gz - along * z)
+        gz = q * s
+        along = s1 * x + c1 * y + gz * z
+        store(out, j + 4 * w, p * s)
+        store(out, j + 5 * w, s1 - along * x)
+        store(out, j + 6 * w, c1 - along * y)
+        store(out, j + 7 * w, gz - along * z)
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _fill_gradient(f: int, terms: Terms, re: Floats, im: Floats, g: Floats) -> None:
-    """g (slots + 1): derivatives of function f by the components of A it touches."""
-    for s in range(terms.slot_offset[f + 1] - terms.slot_offset[f] + 1):
-        g[s] = 0.0
-    for e in range(terms.entry_offset[f], terms.entry_offset[f + 1]):
-        u, v = terms.left[e], terms.right[e]
-        g[terms.slot_re[e]] += terms.weight_re[e] * (re[u] * re[v] - im[u] * im[v])
-        g[terms.slot_im[e]] += terms.weight_im[e] * (re[u] * im[v] + im[u] * re[v])
+@inlined
+def _fill_component(
+    count: int,
+    column: int,
+    layout: Layout,
+    base: int,
+    rows: Floats,
+    table: _Table,
+    part: int,
+    entry: int,
+) -> None:
+    """The derivatives of one real number of A, and their sums."""
+    w, harmonic = layout.width, table.harmonic
+    zero = spread(0.0)
+    sx, sy, sz, xx, yy, zz, yz, xz, xy = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    at = entry
+    for j in range(0, count, LANES):
+        i, h = base + j, part + j
+        value = load(rows, i + layout.value + column * w)
+        slope = load(rows, i + layout.slope + column * w) * load(harmonic, h)
+        x, y, z = load(rows, i), load(rows, i + w), load(rows, i + 2 * w)
+        gx = slope * x + value * load(harmonic, h + w)
+        gy = slope * y + value * load(harmonic, h + 2 * w)
+        gz = slope * z + value * load(harmonic, h + 3 * w)
+        store(table.gradients, at, gx)
+        store(table.gradients, at + LANES, gy)
+        store(table.gradients, at + 2 * LANES, gz)
+        at += table.stride
+        sx, sy, sz = sx + gx, sy + gy, sz + gz
+        r = load(rows, i + layout.distance)
+        x, y, z = r * x, r * y, r * z
+        xx, yy, zz = xx + x * gx, yy + y * gy, zz + z * gz
+        yz, xz, xy = yz + y * gz, xz + x * gz, xy + x * gy
+    total = table.sums
+    store(total, entry, load(total, entry) + sums(sx, sy, sz, zero))
+    entry += LANES
+    store(total, entry, load(total, entry) + sums(xx, yy, zz, yz))
+    entry += LANES
+    store(total, entry, load(total, entry) + sums(xz, xy, zero, zero))
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _contract_slots(
+@kernel
+def _fill_table(
+    tables: Tables, pair: int, count: int, layout: Layout, base: int, rows: Floats, table: _Table
+) -> None:
+    """dA/dr of the neighbours in a block."""
+    tiles, w = tables.tiles, layout.width
+    for tile in range(tiles.offset[pair], tiles.offset[pair + 1]):
+        for m in range(tiles.ell[tile] + 1):
+            _fill_harmonic(
+                tables.harmonics, tiles.ell[tile], m, count, layout, base, rows, table.harmonic
+            )
+            for k in range(tiles.width[tile]):
+                entry = 2 * _ENTRY * (tiles.leaf[tile] + tiles.width[tile] * m + k)
+                column = tiles.columns[tile, k]
+                _fill_component(count, column, layout, base, rows, table, 0, entry)
+                if m > 0:
+                    _fill_component(count, column, layout, base, rows, table, 4 * w, entry + _ENTRY)
+
+
+@inlined
+def _contract(
+    slot: Indices, begin: int, end: int, gradients: Floats, shift: int, table: Floats, first: int
+) -> Any:
+    """Sums of table entries weighted by the derivatives of four functions by their slots: lanes x,
+    y and z of each function, turned round to four lanes of functions for each."""
+    zero = spread(0.0)
+    x0, x1, x2, x3, y0, y1, y2, y3 = zero, zero, zero, zero, zero, zero, zero, zero
+    z0, z1, z2, z3 = zero, zero, zero, zero
+    for s in range(LANES * begin, LANES * end, LANES):
+        g, at = spread(item(gradients, s + shift)), first + 3 * item(slot, s)
+        x0 = x0 + g * load(table, at)
+        y0 = y0 + g * load(table, at + LANES)
+        z0 = z0 + g * load(table, at + 2 * LANES)
+        g, at = spread(item(gradients, s + shift + 1)), first + 3 * item(slot, s + 1)
+        x1 = x1 + g * load(table, at)
+        y1 = y1 + g * load(table, at + LANES)
+        z1 = z1 + g * load(table, at + 2 * LANES)
+        g, at = spread(item(gradients, s + shift + 2)), first + 3 * item(slot, s + 2)
+        x2 = x2 + g * load(table, at)
+        y2 = y2 + g * load(table, at + LANES)
+        z2 = z2 + g * load(table, at + 2 * LANES)
+        g, at = spread(item(gradients, s + shift + 3)), first + 3 * item(slot, s + 3)
+        x3 = x3 + g * load(table, at)
+        y3 = y3 + g * load(table, at + LANES)
+        z3 = z3 + g * load(table, at + 2 * LANES)
+    return (
+        transpose(x0, x1, x2, x3),
+        transpose(y0, y1, y2, y3),
+        transpose(z0, z1, z2, z3),
+    )
+
+
+@inlined
+def _add(out: Floats, at: int, value: Any) -> None:
+    store(out, at, load(out, at) + value)
+
+
+@inlined
+def _subtract(out: Floats, at: int, width: int, k: int, x: Any, y: Any, z: Any) -> None:
+    """Subtract from three rows of `width` numbers."""
+    store(out, at, load(out, at) - x[k])
+    at += width
+    store(out, at, load(out, at) - y[k])
+    at += width
+    store(out, at, load(out, at) - z[k])
+
+
+@kernel
+def _add_block(
+    derivatives: Derivatives,
+    type_i: int,
+    t: int,
+    n_types: int,
     start: int,
-    stop: int,
-    slot0: int,
-    width: int,
-    component: Ints,
-    g: Floats,
-    table: Floats,
-    out: Floats,
-) -> None:
-    """out[:width] = sum_s g[s] table[component[slot0 + s]], four rows at a time to spare stores."""
-    for k in range(width):
-        out[k] = 0.0
-    s = start
-    while s + 4 <= stop:
-        c0, c1 = component[slot0 + s], component[slot0 + s + 1]
-        c2, c3 = component[slot0 + s + 2], component[slot0 + s + 3]
-        g0, g1, g2, g3 = g[s], g[s + 1], g[s + 2], g[s + 3]
-        for k in range(width):
-            out[k] += g0 * table[c0, k] + g1 * table[c1, k] + g2 * table[c2, k] + g3 * table[c3, k]
-        s += 4
-    while s < stop:
-        c0, g0 = component[slot0 + s], g[s]
-        for k in range(width):
-            out[k] += g0 * table[c0, k]
-        s += 1
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _scatter(
-    f: int,
-    i: int,
-    begin: int,
-    n: int,
+    count: int,
     neighbour: Ints,
-    vectors: Floats,
-    out: Floats,
+    gradients: Floats,
+    shift: int,
+    table: _Table,
+    forces: Floats,
+) -> None:
+    """Subtract dB/dr of all functions from the rows of the neighbours in a block."""
+    width, offset = forces.shape[1], derivatives.slot_offset
+    for j in range(0, count, LANES):
+        first = j // LANES * table.stride
+        k0 = 3 * width * neighbour[start + j]
+        k1 = 3 * width * neighbour[start + min(j + 1, count - 1)]
+        k2 = 3 * width * neighbour[start + min(j + 2, count - 1)]
+        k3 = 3 * width * neighbour[start + min(j + 3, count - 1)]
+        for group in range(derivatives.group_offset[type_i], derivatives.group_offset[type_i + 1]):
+            begin, end = offset[group * n_types + t], offset[group * n_types + t + 1]
+            if begin == end:
+                continue
+            x, y, z = _contract(
+                derivatives.slot, begin, end, gradients, shift, table.gradients, first
+            )
+            f = LANES * group
+            _subtract(forces, k0 + f, width, 0, x, y, z)
+            if j + 1 < count:
+                _subtract(forces, k1 + f, width, 1, x, y, z)
+            if j + 2 < count:
+                _subtract(forces, k2 + f, width, 2, x, y, z)
+            if j + 3 < count:
+                _subtract(forces, k3 + f, width, 3, x, y, z)
+
+
+@kernel
+def _add_sums(
+    derivatives: Derivatives,
+    type_i: int,
+    i: int,
+    n_types: int,
+    gradients: Floats,
+    shift: int,
+    table: _Table,
     forces: Floats,
     virial: Floats,
 ) -> None:
-    """Add dB/dr_ij of n neighbours (out: x, y, z blocks) to rows of -dE/dr and of the virial."""
-    sx, sy, sz = 0.0, 0.0, 0.0
-    xx, yy, zz, yz, xz, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for j in range(n):
-        gx, gy, gz = out[j], out[n + j], out[2 * n + j]
-        x, y, z = vectors[0, begin + j], vectors[1, begin + j], vectors[2, begin + j]
-        sx += gx
-        sy += gy
-        sz += gz
-        xx += x * gx
-        yy += y * gy
-        zz += z * gz
-        yz += y * gz
-        xz += x * gz
-        xy += x * gy
-    virial[f, 0] += xx
-    virial[f, 1] += yy
-    virial[f, 2] += zz
-    virial[f, 3] += yz
-    virial[f, 4] += xz
-    virial[f, 5] += xy
-    forces[f, 3 * i] += sx
-    forces[f, 3 * i + 1] += sy
-    forces[f, 3 * i + 2] += sz
-    for j in range(n):
-        k = 3 * neighbour[begin + j]
-        forces[f, k] -= out[j]
-        forces[f, k + 1] -= out[n + j]
-        forces[f, k + 2] -= out[2 * n + j]
+    """Add what the sums over neighbours give to the rows of atom i and of the virial."""
+    width, offset = forces.shape[1], derivatives.slot_offset
+    for group in range(derivatives.group_offset[type_i], derivatives.group_offset[type_i + 1]):
+        begin, end = offset[group * n_types], offset[(group + 1) * n_types]
+        own, first, last = _contract(derivatives.slot, begin, end, gradients, shift, table.sums, 0)
+        f = LANES * group
+        at = 3 * i * width + f
+        _add(forces, at, own[0])
+        _add(forces, at + width, own[1])
+        _add(forces, at + 2 * width, own[2])
+        _add(virial, f, first[0])
+        _add(virial, f + width, first[1])
+        _add(virial, f + 2 * width, first[2])
+        _add(virial, f + 3 * width, first[3])
+        _add(virial, f + 4 * width, last[0])
+        _add(virial, f + 5 * width, last[1])
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@kernel
 def design(
     types: Ints,
-    n_types: int,
+    atoms: Ints,
     first: Ints,
     neighbour: Ints,
     vectors: Floats,
-    tables: RadialTables,
-    lmax: int,
-    norm: Floats,
-    runs: Runs,
-    graph: Graph,
-    terms: Terms,
-) -> Any:
-    """values (n, F), -dE_f/dr as (F, 3 n) and virial (F, 6), E_f the sum of B_f over atoms."""
-    n_atoms, n_functions = len(types), terms.function_offset[n_types]
-    n_max = most_neighbours(first, n_types)
-    ws = make_workspace(n_max, tables.nodes.shape[2], lmax)
-    n_a, n_v = runs.n_components.max(), most_values(graph, n_types)
-    n_slots = (terms.slot_offset[1:] - terms.slot_offset[:-1]).max()
-    a, re, im, g = np.zeros(n_a), np.zeros(n_v + 1), np.zeros(n_v + 1), np.zeros(n_slots + 1)
-    table, out = np.zeros((n_a, 3 * n_max)), np.zeros(3 * n_max)
-    values, forces = np.zeros((n_atoms, n_functions)), np.zeros((n_functions, 3 * n_atoms))
-    virial = np.zeros((n_functions, 6))
-    for i in range(n_atoms):
-        type_i = types[i]
-        fill_environment(i, type_i, n_types, first, vectors, tables, lmax, norm, ws)
-        fill_density(i, type_i, n_types, first, runs, ws, a)
-        fill_products(type_i, graph, a, re, im)
-        fill_values(i, type_i, terms, re, values)
-        _fill_component_gradients(i, type_i, n_types, first, runs, ws, table)
-        for f in range(terms.function_offset[type_i], terms.function_offset[type_i + 1]):
-            _fill_gradient(f, terms, re, im, g)
-            slot0, n_f = terms.slot_offset[f], terms.slot_offset[f + 1] - terms.slot_offset[f]
-            s = 0
-            while s < n_f:
-                t = terms.slot_species[slot0 + s]
-                end = s
-                while end < n_f and terms.slot_species[slot0 + end] == t:
-                    end += 1
-                b, n = first[i * n_types + t], first[i * n_types + t + 1] - first[i * n_types + t]
-                if n > 0:
-                    _contract_slots(s, end, slot0, 3 * n, terms.slot_component, g, table, out)
-                    _scatter(f, i, b, n, neighbour, vectors, out, forces, virial)
-                s = end
-    return values, forces, virial
+    tables: Tables,
+    derivatives: Derivatives,
+    values: Floats,
+    forces: Floats,
+    virial: Floats,
+) -> None:
+    """Fill `values` (n, F) of some atoms, given sorted by type, and add -dE_f/dr to `forces` (3 n,
+    places) and the virial to `virial` (6, places), E_f the sum of B_f over them."""
+    n_types = tables.n_types
+    layout = block_layout(first, tables.radial.nodes.shape[2], tables.harmonics.lmax)
+    space = make_space(tables, first, layout, 1)
+    n_components = 2 * (tables.graph.leaves.max() + 1)
+    table = _Table(
+        np.zeros(n_components * _ENTRY * layout.width // LANES),
+        np.zeros(n_components * _ENTRY),
+        np.zeros(8 * layout.width),
+        n_components * _ENTRY,
+    )
+    gradients = np.zeros((LANES, derivatives.n_slots, LANES))
+    scratch = np.zeros(LANES * gradients.shape[1] * LANES)
+    done = 0
+    while done < len(atoms):
+        end = batch_end(types, atoms, done, space.batch)
+        mine, type_i = atoms[done:end], types[atoms[done]]
+        done = end
+        fill_values(tables, type_i, mine, first, vectors, layout, space)
+        fill_slots(
+            tables.graph,
+            tables.terms,
+            derivatives,
+            type_i,
+            space.values,
+            space.adjoints[0],
+            mine,
+            scratch,
+            gradients,
+            values,
+        )
+        slot0 = derivatives.slot_offset[derivatives.group_offset[type_i] * n_types]
+        for lane in range(len(mine)):
+            i, base = mine[lane], lane * space.stride
+            shift = LANES * (lane * derivatives.n_slots - slot0)
+            table.sums[:] = 0.0
+            for t in range(n_types):
+                pair, stop = type_i * n_types + t, first[i * n_types + t + 1]
+                for start in range(first[i * n_types + t], stop, layout.width):
+                    count = min(layout.width, stop - start)
+                    _fill_table(tables, pair, count, layout, base, space.rows, table)
+                    _add_block(
+                        derivatives,
+                        type_i,
+                        t,
+                        n_types,
+                        start,
+                        count,
+                        neighbour,
+                        gradients,
+                        shift,
+                        table,
+                        forces,
+                    )
+                    base += layout.size
+            _add_sums(derivatives, type_i, i, n_types, gradients, shift, table, forces, virial)
+
+
+@kernel
+def in_order(rows: Floats, place: Ints) -> None:
+    """Bring the columns of `rows` (k, places) into the order of functions: the flat array begins
+    with what is then (k, F), F = len(place)."""
+    flat = rows.reshape(-1)
+    row = np.empty(rows.shape[1])
+    at = 0
+    for k in range(len(rows)):
+        row[:] = rows[k]
+        for f in range(len(place)):
+            flat[at] = row[place[f]]
+            at += 1

@@ -1,225 +1,372 @@
-"""Numba kernels for energies, forces, virial and B values, from the parts in `kernels`."""
+"""Numba kernels for energies, forces, virial and B values."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from aiida_autopipe.core.ace.kernels import (
-    Floats,
-    Graph,
-    Ints,
-    RadialTables,
-    Runs,
-    Terms,
-    Workspace,
-    fill_density,
-    fill_environment,
-    fill_products,
-    make_workspace,
+from aiida_autopipe.core.ace.embedding import (
+    CORE_REPULSION,
+    LINEAR,
+    NOTHING,
+    Embeddings,
+    embedded,
+    step_down,
+)
+from aiida_autopipe.core.ace.gradient_kernels import add_forces, fill_gradients
+from aiida_autopipe.core.ace.kernels import Floats, Graph, Ints, Tables
+from aiida_autopipe.core.ace.lanes import LANES, inlined, kernel, load, store
+from aiida_autopipe.core.ace.neighbour_kernels import (
+    Layout,
+    add_leaves,
+    block_layout,
+    fill_block,
+    most_blocks,
+)
+from aiida_autopipe.core.ace.product_kernels import (
+    clear_leaves,
+    couple,
+    fill_functions,
+    fill_nodes,
+    pull_back_all,
 )
 
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def most_neighbours(first: Ints, n_types: int) -> int:
-    """Largest number of neighbours of one atom."""
-    largest = 1
-    for i in range((len(first) - 1) // n_types):
-        largest = max(largest, first[(i + 1) * n_types] - first[i * n_types])
-    return largest
+# Doubles of all blocks of the atoms worked on together: about what the second-level cache holds.
+_BLOCKS_IN_CACHE = 2**15
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def most_values(graph: Graph, n_types: int) -> int:
-    """Largest number of leaves and nodes of one centre type."""
-    largest = 0
-    for t in range(n_types):
-        leaves = graph.leaf_offset[t + 1] - graph.leaf_offset[t]
-        largest = max(largest, leaves + graph.node_offset[t + 1] - graph.node_offset[t])
-    return largest
+class Weights(NamedTuple):
+    """Weights of the couplings of a basis for each density, real and imaginary, (P, couplings)."""
+
+    re: Floats
+    im: Floats
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _backward(
+class Space(NamedTuple):
+    """Scratch for `batch` atoms of one element.
+
+    rows: their blocks, `stride` doubles an atom; bins: of one block; values, adjoints: of products,
+    derivatives for each density; densities, slopes (P, LANES): with the derivatives of the energy;
+    by_core, nearest, by_distance (LANES,): its derivative by the core repulsion, the column of the
+    neighbour that switches it (-1: none) and the derivative by its distance; weights: of harmonics.
+    """
+
+    batch: int
+    stride: int
+    rows: Floats
+    bins: Ints
+    values: Floats
+    adjoints: Floats
+    densities: Floats
+    slopes: Floats
+    by_core: Floats
+    nearest: Ints
+    by_distance: Floats
+    weights: Floats
+
+
+@kernel
+def make_space(tables: Tables, first: Ints, layout: Layout, n_densities: int) -> Any:
+    stride = layout.size * most_blocks(first, tables.n_types, layout.width)
+    batch = max(1, min(LANES, _BLOCKS_IN_CACHE // stride))
+    lmax, n = tables.harmonics.lmax, 2 * LANES * tables.n_values
+    return Space(
+        batch,
+        stride,
+        np.empty(batch * stride),
+        np.zeros(layout.width, dtype=np.int64),
+        np.zeros(n),
+        np.zeros((n_densities, n)),
+        np.zeros((n_densities, LANES)),
+        np.zeros((n_densities, LANES)),
+        np.zeros(LANES),
+        np.zeros(LANES, dtype=np.int64),
+        np.zeros(LANES),
+        np.zeros(2 * (lmax + 1) * (lmax + 2) * LANES),
+    )
+
+
+@inlined
+def batch_end(types: Ints, atoms: Ints, begin: int, most: int) -> int:
+    """End of the next atoms of one type, at most so many."""
+    end, limit = begin + 1, min(begin + most, len(atoms))
+    while end < limit and types[atoms[end]] == types[atoms[begin]]:
+        end += 1
+    return end
+
+
+@kernel
+def fill_values(
+    tables: Tables,
     type_i: int,
-    graph: Graph,
-    coefficient: Floats,
-    coefficient_offset: Ints,
-    re: Floats,
-    im: Floats,
-    adj_re: Floats,
-    adj_im: Floats,
-    gradient: Floats,
+    atoms: Ints,
+    first: Ints,
+    vectors: Floats,
+    layout: Layout,
+    space: Any,
+) -> None:
+    """Blocks and values of up to LANES atoms of one type."""
+    n_types, width = tables.n_types, layout.width
+    clear_leaves(tables.graph, type_i, space.values)
+    for lane in range(len(atoms)):
+        i, base = atoms[lane], lane * space.stride
+        for t in range(n_types):
+            pair, end = type_i * n_types + t, first[i * n_types + t + 1]
+            for start in range(first[i * n_types + t], end, width):
+                count = min(width, end - start)
+                fill_block(
+                    tables, pair, start, count, vectors, layout, base, space.rows, space.bins
+                )
+                add_leaves(tables, pair, count, layout, base, space.rows, lane, space.values)
+                base += layout.size
+    fill_nodes(tables.graph, type_i, space.values)
+
+
+@inlined
+def _core_energy(
+    tables: Tables, i: int, first: Ints, layout: Layout, base: int, rows: Floats
 ) -> float:
-    """Energy of one atom and its derivative with respect to the real components of A."""
-    leaf0, node0 = graph.leaf_offset[type_i], graph.node_offset[type_i]
-    n_leaves = graph.leaf_offset[type_i + 1] - leaf0
-    n_nodes = graph.node_offset[type_i + 1] - node0
-    c0 = coefficient_offset[type_i]
+    """Sum of the core repulsion over the neighbours of atom i."""
+    total, n_types, core = 0.0, tables.n_types, tables.radial.core
+    if core < 0:
+        return total
+    for k in range(i * n_types, (i + 1) * n_types):
+        for start in range(first[k], first[k + 1], layout.width):
+            row = base + layout.value + core * layout.width
+            for j in range(min(layout.width, first[k + 1] - start)):
+                total += rows[row + j]
+            base += layout.size
+    return total
+
+
+@inlined
+def _nearest(
+    type_i: int,
+    i: int,
+    n_types: int,
+    first: Ints,
+    embeddings: Embeddings,
+    layout: Layout,
+    base: int,
+    rows: Floats,
+) -> Any:
+    """Column of the neighbour deepest inside its inner cutoff (-1: none), as an index into `rows`,
+    its step and d(step)/dr."""
+    least, nearest, pair = embeddings.reach, -1, 0
+    for t in range(n_types):
+        q, end = type_i * n_types + t, first[i * n_types + t + 1]
+        begin = embeddings.inner_cutoff[q] - embeddings.inner_width[q]
+        for start in range(first[i * n_types + t], end, layout.width):
+            for j in range(base, base + min(layout.width, end - start)):
+                depth = rows[j + layout.distance] - begin
+                if depth < least:
+                    least, nearest, pair = depth, j, q
+            base += layout.size
+    if nearest < 0:
+        return -1, 1.0, 0.0
+    width = embeddings.inner_width[pair]
+    step, slope = step_down(width - least, width, width)
+    return nearest, step, -slope
+
+
+@inlined
+def _energy_of_densities(
+    type_i: int, lane: int, embeddings: Embeddings, densities: Floats, slopes: Floats
+) -> float:
+    """Energy of one atom; its derivatives by the densities (P, LANES) go to `slopes`."""
+    if embeddings.style[type_i] == LINEAR:
+        slopes[0, lane] = 1.0
+        energy: float = densities[0, lane]
+        return energy
     energy = 0.0
-    for k in range(n_leaves + n_nodes):
-        adj_re[k] = coefficient[c0 + k]
-        adj_im[k] = 0.0
-        energy += coefficient[c0 + k] * re[k]
-    for k in range(n_nodes - 1, -1, -1):
-        u, v = graph.left[node0 + k], graph.right[node0 + k]
-        x, y = adj_re[n_leaves + k], adj_im[n_leaves + k]
-        ur, ui, vr, vi = re[u], im[u], re[v], im[v]
-        adj_re[u] += x * vr - y * vi
-        adj_im[u] += x * vi + y * vr
-        adj_re[v] += x * ur - y * ui
-        adj_im[v] += x * ui + y * ur
-    for q in range(n_leaves):
-        gradient[graph.leaf_re[leaf0 + q]] += graph.sign_re[leaf0 + q] * adj_re[q]
-        k = graph.leaf_im[leaf0 + q]
-        if k >= 0:
-            gradient[k] -= graph.sign_im[leaf0 + q] * adj_im[q]
+    for p in range(embeddings.n_densities[type_i]):
+        w, m = embeddings.weight[type_i, p], embeddings.exponent[type_i, p]
+        value, slope = embedded(embeddings.style[type_i], densities[p, lane], m)
+        energy += w * value
+        slopes[p, lane] = w * slope
     return energy
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _contract(
-    i: int,
+@inlined
+def _embed(
+    tables: Tables,
     type_i: int,
-    n_types: int,
+    i: int,
+    lane: int,
     first: Ints,
-    runs: Runs,
-    ws: Workspace,
-    gradient: Floats,
-    weight: Floats,
-    scratch: Floats,
-    pair_gradient: Floats,
+    embeddings: Embeddings,
+    layout: Layout,
+    space: Any,
+) -> float:
+    """Energy of one atom; its derivatives by the densities, by the core repulsion and by the
+    distance of the neighbour that switches it go to `space`."""
+    energy: float = _energy_of_densities(type_i, lane, embeddings, space.densities, space.slopes)
+    space.by_core[lane], space.nearest[lane] = 0.0, -1
+    if embeddings.switch == NOTHING:
+        return energy
+    base = lane * space.stride
+    core = _core_energy(tables, i, first, layout, base, space.rows)
+    if embeddings.switch == CORE_REPULSION:
+        end = embeddings.core_cutoff[type_i]
+        keep, slope = 0.0, 0.0
+        if core < end:
+            keep, slope = step_down(core, end, embeddings.core_width[type_i])
+        space.by_core[lane] = 1.0 + energy * slope
+        total = energy * keep + core
+    else:
+        nearest, keep, slope = _nearest(
+            type_i, i, tables.n_types, first, embeddings, layout, base, space.rows
+        )
+        space.by_core[lane] = 1.0 - keep
+        space.nearest[lane], space.by_distance[lane] = nearest, (energy - core) * slope
+        total = energy * keep + core * (1.0 - keep)
+    for p in range(len(space.slopes)):
+        space.slopes[p, lane] *= keep
+    return total
+
+
+@inlined
+def _combine(graph: Graph, type_i: int, n_densities: int, space: Any) -> None:
+    """Derivatives of the energy by the values, from those of the densities, into the first."""
+    n = 1 + graph.leaves[type_i] + graph.node_offset[type_i + 1] - graph.node_offset[type_i]
+    size = space.adjoints.shape[1]
+    for k in range(0, 2 * LANES * n, LANES):
+        total = load(space.slopes, 0) * load(space.adjoints, k)
+        for p in range(1, n_densities):
+            total = total + load(space.slopes, LANES * p) * load(space.adjoints, size * p + k)
+        store(space.adjoints, k, total)
+
+
+@kernel
+def _fill_adjoint(
+    tables: Tables,
+    type_i: int,
+    atoms: Ints,
+    first: Ints,
+    embeddings: Embeddings,
+    coupling: Weights,
+    layout: Layout,
+    space: Any,
+    energies: Floats,
 ) -> None:
-    """dE/dr_ij (3, neighbours) from dE/dA."""
-    begin = first[i * n_types]
-    n = first[(i + 1) * n_types] - begin
-    n_y = weight.shape[0]
-    along, angular = scratch[0], scratch[1]
-    for p in range(n_y):
-        for j in range(n):
-            weight[p, j] = 0.0
-    for j in range(n):
-        along[j] = 0.0
-    for run in range(runs.offset[type_i], runs.offset[type_i + 1]):
-        t = runs.species[run]
-        start, stop = first[i * n_types + t] - begin, first[i * n_types + t + 1] - begin
-        column, at = runs.column[run], runs.first[run]
-        for j in range(start, stop):
-            angular[j] = 0.0
-        for p in range(runs.size[run]):
-            g = gradient[at + p]
-            for j in range(start, stop):
-                weight[p, j] += g * ws.value[column, j]
-                angular[j] += g * ws.y[p, j]
-        for j in range(start, stop):
-            along[j] += ws.slope[column, j] * angular[j]
-    for c in range(3):
-        for j in range(n):
-            pair_gradient[c, j] = along[j] * ws.unit[c, j]
-        for p in range(1, n_y):
-            for j in range(n):
-                pair_gradient[c, j] += weight[p, j] * ws.dy[c, p, j]
+    """Energies of up to LANES atoms of one type and, in the first of `space.adjoints`, their
+    derivatives by the leaves."""
+    linear = embeddings.style[type_i] == LINEAR
+    n_densities = 1 if linear else embeddings.n_densities[type_i]
+    for p in range(n_densities):
+        density = couple(
+            tables.graph,
+            type_i,
+            coupling.re,
+            coupling.im,
+            p * coupling.re.shape[1],
+            space.values,
+            space.adjoints[p],
+        )
+        store(space.densities, LANES * p, density)
+    for lane in range(len(atoms)):
+        i = atoms[lane]
+        energies[i] = _embed(tables, type_i, i, lane, first, embeddings, layout, space)
+    if not linear or embeddings.switch != NOTHING:
+        _combine(tables.graph, type_i, n_densities, space)
+    pull_back_all(tables.graph, type_i, space.values, space.adjoints[0])
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def fill_values(i: int, type_i: int, terms: Terms, re: Floats, values: Floats) -> None:
-    """Row i of the B values (atoms, F) from the values of the product graph."""
-    for f in range(terms.function_offset[type_i], terms.function_offset[type_i + 1]):
-        total = 0.0
-        for k in range(terms.term_offset[f], terms.term_offset[f + 1]):
-            total += terms.weight[k] * re[terms.value[k]]
-        values[i, f] = total
+@kernel
+def _add_atom(
+    tables: Tables,
+    type_i: int,
+    i: int,
+    lane: int,
+    first: Ints,
+    neighbour: Ints,
+    layout: Layout,
+    space: Any,
+    forces: Floats,
+    virial: Floats,
+) -> None:
+    """Add what the energy of atom i gives to forces and virial."""
+    base, n_types, width = lane * space.stride, tables.n_types, layout.width
+    nearest = space.nearest[lane]
+    for t in range(n_types):
+        pair, end = type_i * n_types + t, first[i * n_types + t + 1]
+        for start in range(first[i * n_types + t], end, width):
+            count = min(width, end - start)
+            fill_gradients(
+                tables,
+                pair,
+                count,
+                layout,
+                base,
+                space.rows,
+                lane,
+                space.adjoints[0],
+                space.by_core[lane],
+                space.weights,
+            )
+            if base <= nearest < base + width:
+                for c in range(3):
+                    row = nearest + c * width
+                    push = space.by_distance[lane] * space.rows[row]
+                    space.rows[row + layout.gradient] += push
+            add_forces(i, start, count, neighbour, layout, base, space.rows, forces, virial)
+            base += layout.size
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@kernel
 def evaluate(
     types: Ints,
-    n_local: int,
-    n_types: int,
+    atoms: Ints,
     first: Ints,
     neighbour: Ints,
     vectors: Floats,
-    tables: RadialTables,
-    lmax: int,
-    norm: Floats,
-    runs: Runs,
-    graph: Graph,
-    terms: Terms,
-    coefficient: Floats,
-    coefficient_offset: Ints,
-    want_values: bool,
-) -> Any:
-    """Energies (n_local,), forces (n_all, 3), virial (6,) = sum r_a dE/dr_b in ASE's Voigt order,
-    and the B values (n_local, F), without rows unless wanted."""
-    n_max = most_neighbours(first, n_types)
-    ws = make_workspace(n_max, tables.nodes.shape[2], lmax)
-    n_a = runs.n_components.max()
-    n_v = most_values(graph, n_types) + 1
-    a, gradient = np.zeros(n_a), np.zeros(n_a)
-    re, im, adj_re, adj_im = np.zeros(n_v), np.zeros(n_v), np.zeros(n_v), np.zeros(n_v)
-    weight, scratch = np.zeros(((lmax + 1) ** 2, n_max)), np.zeros((2, n_max))
-    pair_gradient = np.zeros((3, n_max))
-    energies, forces, virial = np.zeros(n_local), np.zeros((len(types), 3)), np.zeros(6)
-    values = np.zeros((n_local if want_values else 0, terms.function_offset[n_types]))
-    for i in range(n_local):
-        type_i = types[i]
-        n = fill_environment(i, type_i, n_types, first, vectors, tables, lmax, norm, ws)
-        fill_density(i, type_i, n_types, first, runs, ws, a)
-        fill_products(type_i, graph, a, re, im)
-        if want_values:
-            fill_values(i, type_i, terms, re, values)
-        gradient[:] = 0.0
-        energies[i] = _backward(
-            type_i, graph, coefficient, coefficient_offset, re, im, adj_re, adj_im, gradient
-        )
-        _contract(i, type_i, n_types, first, runs, ws, gradient, weight, scratch, pair_gradient)
-        begin = first[i * n_types]
-        for j in range(n):
-            gx, gy, gz = pair_gradient[0, j], pair_gradient[1, j], pair_gradient[2, j]
-            x, y, z = vectors[0, begin + j], vectors[1, begin + j], vectors[2, begin + j]
-            k = neighbour[begin + j]
-            forces[k, 0] -= gx
-            forces[k, 1] -= gy
-            forces[k, 2] -= gz
-            forces[i, 0] += gx
-            forces[i, 1] += gy
-            forces[i, 2] += gz
-            virial[0] += x * gx
-            virial[1] += y * gy
-            virial[2] += z * gz
-            virial[3] += y * gz
-            virial[4] += x * gz
-            virial[5] += x * gy
-    return energies, forces, virial, values
+    tables: Tables,
+    embeddings: Embeddings,
+    coupling: Weights,
+    energies: Floats,
+    functions: Floats,
+    forces: Floats,
+    virial: Floats,
+) -> None:
+    """Fill the `energies` (n_local,) of some atoms, given sorted by type, and add what they give to
+    `forces` (n_all, LANES), the last column void, and `virial` (6, LANES), lanes to be summed.
+
+    Fills `functions` (atoms, F) with their B values unless it has no rows. The virial is
+    sum r_a dE/dr_b in ASE's Voigt order.
+    """
+    layout = block_layout(first, tables.radial.nodes.shape[2], tables.harmonics.lmax)
+    space = make_space(tables, first, layout, len(coupling.re))
+    numbers = np.arange(len(atoms))
+    begin = 0
+    while begin < len(atoms):
+        end = batch_end(types, atoms, begin, space.batch)
+        mine, rows, type_i = atoms[begin:end], numbers[begin:end], types[atoms[begin]]
+        begin = end
+        fill_values(tables, type_i, mine, first, vectors, layout, space)
+        if len(functions):
+            fill_functions(tables.terms, type_i, space.values, rows, space.densities, functions)
+        _fill_adjoint(tables, type_i, mine, first, embeddings, coupling, layout, space, energies)
+        for lane in range(len(mine)):
+            _add_atom(
+                tables, type_i, mine[lane], lane, first, neighbour, layout, space, forces, virial
+            )
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@kernel
 def function_values(
-    types: Ints,
-    n_local: int,
-    n_types: int,
-    first: Ints,
-    vectors: Floats,
-    tables: RadialTables,
-    lmax: int,
-    norm: Floats,
-    runs: Runs,
-    graph: Graph,
-    terms: Terms,
+    types: Ints, atoms: Ints, first: Ints, vectors: Floats, tables: Tables
 ) -> Floats:
-    """B values (n_local, F); columns of functions of other centre types are zero."""
-    n_max = most_neighbours(first, n_types)
-    ws = make_workspace(n_max, tables.nodes.shape[2], lmax)
-    a = np.zeros(runs.n_components.max())
-    n_v = most_values(graph, n_types) + 1
-    re, im = np.zeros(n_v), np.zeros(n_v)
-    values = np.zeros((n_local, terms.function_offset[n_types]))
-    for i in range(n_local):
-        type_i = types[i]
-        fill_environment(i, type_i, n_types, first, vectors, tables, lmax, norm, ws)
-        fill_density(i, type_i, n_types, first, runs, ws, a)
-        fill_products(type_i, graph, a, re, im)
-        fill_values(i, type_i, terms, re, values)
-    return values
+    """B values (n_local, F) of all local atoms, given sorted by type; columns of functions of other
+    centre types are zero."""
+    layout = block_layout(first, tables.radial.nodes.shape[2], tables.harmonics.lmax)
+    space = make_space(tables, first, layout, 1)
+    functions = np.zeros((len(atoms), tables.terms.function_offset[tables.n_types]))
+    begin = 0
+    while begin < len(atoms):
+        end = batch_end(types, atoms, begin, space.batch)
+        mine, type_i = atoms[begin:end], types[atoms[begin]]
+        begin = end
+        fill_values(tables, type_i, mine, first, vectors, layout, space)
+        fill_functions(tables.terms, type_i, space.values, mine, space.densities, functions)
+    return functions

@@ -1,58 +1,49 @@
-"""Least-squares fit of a linear ACE potential with its active set.
+"""Least-squares fit of a linear ACE potential with its active set and posterior.
 
-The design matrix is never stored. Every structure adds its rows to the normal equations (see
-`normal_equations`) and its basis values to a spool on disk, from which the active set is chosen.
+The design matrix is never stored. Structures add their rows to the sums of `equations`, chunk by
+chunk on all cores; which basis, weights and prior to use is decided by cross validation on these
+sums; the basis values of all atoms go to a spool on disk, from which the active set is chosen.
 """
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from aiida_autopipe.core.ace.active_set import ActiveSet
-from aiida_autopipe.core.ace.basis import Basis, DesignBlock, build_basis
-from aiida_autopipe.core.ace.fit_data import (
-    FitLabels,
-    default_cutoff,
-    distinct_environments,
-    fit_labels,
-    resolve_reference_energies,
-)
-from aiida_autopipe.core.ace.functions import BasisSettings
-from aiida_autopipe.core.ace.normal_equations import (
-    Choice,
-    NormalEquations,
-    RowWeights,
-    best_of,
-    fold_solutions,
-    solve,
-)
+from aiida_autopipe.core.ace.candidates import Candidates
+from aiida_autopipe.core.ace.environments import shortest_distances
+from aiida_autopipe.core.ace.equations import Choice, Equations
+from aiida_autopipe.core.ace.fit_data import LabelScales, TrainingSet, without_cutout_energies
+from aiida_autopipe.core.ace.parallel import available_threads
+from aiida_autopipe.core.ace.posterior import Posterior, posterior_of
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.ace.predict import Parity, predict
+from aiida_autopipe.core.ace.prior import check_prior, prior_energies
+from aiida_autopipe.core.ace.references import resolve_reference_energies
+from aiida_autopipe.core.ace.search import Search, SearchRecord, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
-from aiida_autopipe.core.ace.spool import Spool
+from aiida_autopipe.core.ace.spool import active_sets
+from aiida_autopipe.core.ace.stress_screen import screen_stress
+from aiida_autopipe.core.ace.structure_checks import check_structures
+from aiida_autopipe.core.ace.tuning import fold_solutions, tune
+from aiida_autopipe.core.ace.zbl import ZBL, default_zbl
 from aiida_autopipe.core.dataset import Dataset
-from aiida_autopipe.core.errors import DataError
+from aiida_autopipe.core.errors import DataError, InputError
 
 __all__ = ["FitResult", "FitSettings", "fit_ace"]
 
 Array = NDArray[np.float64]
 
-DEFAULT_ENERGY_WEIGHT = 100.0
-DEFAULT_REGULARISATION = 1e-9
-DEFAULT_SMOOTHNESS = 1.0
-ENERGY_WEIGHTS = (10.0, 30.0, 100.0, 300.0, 1000.0)
-# Strong priors first: see the tolerance below.
-REGULARISATIONS = tuple(10.0**-k for k in range(3, 13))
-SMOOTHNESSES = (3.0, 2.0, 1.0, 0.0)
-STRESS_TO_ENERGY_WEIGHT = 0.05
-#: A prior this much worse (0.5 % of the errors) but stronger is preferred: it extrapolates better.
-_SCORE_TOLERANCE = 0.005
-#: Even a handful of labels is given this many functions: the prior keeps them in order.
-FEWEST_FUNCTIONS = 20
+# Å; the range in which structures are looked at when their cutoff is not known yet.
+_CHECKED_CUTOFF = 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +52,13 @@ class FitResult:
 
     Attributes:
         potential: with reference energies and active set.
-        metrics: "train", "validation" (cross validation) and "test" -> errors.
-        chosen: what the data decided: number of functions, weights, regularisation, ...
+        metrics: "train", "validation" (cross validation) and "test" -> errors; with a prior also
+            "prior_train" and "prior_test", its errors when only the reference energies are fitted.
+        chosen: what the data decided: cutoff, number of functions, weights, regularisation, ...
         parity: "train", "validation" and "test" -> reference and predicted values.
         active_sets: the chosen environments by element.
+        posterior: of the coefficients, for uncertainties and committees.
+        notes: sentences a user should read, such as about labels that were left out.
     """
 
     potential: ACEPotential
@@ -72,6 +66,8 @@ class FitResult:
     chosen: dict[str, Any]
     parity: dict[str, Parity]
     active_sets: dict[str, ActiveSet]
+    posterior: Posterior
+    notes: list[str]
 
     def parity_arrays(self) -> dict[str, Array]:
         """All parity arrays under names such as train_energy_reference."""
@@ -80,12 +76,21 @@ class FitResult:
             arrays |= parity.arrays(part)
         return arrays
 
+    def committee(self, n: int, rng: np.random.Generator) -> list[ACEPotential]:
+        """Potentials with coefficients drawn from the posterior, without active sets."""
+        p = self.potential
+        return [
+            ACEPotential(p.basis, c, p.reference_energies, zbl=p.zbl)
+            for c in self.posterior.samples(n, rng)
+        ]
+
 
 def fit_ace(
     train: Dataset,
     settings: FitSettings,
     test: Dataset | None = None,
     reference_energies: Mapping[str, float] | None = None,
+    prior: ACEPotential | None = None,
     *,
     rng: np.random.Generator,
 ) -> FitResult:
@@ -93,174 +98,191 @@ def fit_ace(
 
     ``reference_energies`` (eV by element) are taken off the energies before the fit; without them
     see `resolve_reference_energies`. Settings that are None are chosen by cross validation inside
-    ``train``; ``test`` is only reported on. ``rng`` deals structures to the folds.
+    ``train``; ``test`` is only reported on. ``prior`` is a linear potential, read with its
+    B-basis, whose basis is used and whose coefficients are the mean of the prior (delta learning);
+    its active set, if it has one, is continued. ``rng`` deals structures to the folds.
 
-    Raises DataError (unusable labels, with the structure's index), InputError (settings or
-    reference energies that do not fit the data) or FitError (no label depends on the potential).
+    Raises DataError (unusable structures or labels in ``train``, with the index), InputError
+    (settings, reference energies, a prior or test set that do not fit the data) or FitError (no
+    label depends on the potential).
     """
+    started = time.monotonic()
     if len(train) == 0:
         raise DataError("The training set contains no structures.")
-    energies, source = resolve_reference_energies(train, reference_energies)
-    _check_test(train, test)
-    labels = [fit_labels(train, i, energies) for i in range(len(train))]
-    cutoff = default_cutoff(train) if settings.cutoff is None else settings.cutoff
-    basis = _build_basis(settings, train, labels, cutoff)
-    folds = _deal(len(train), settings.n_folds, rng)
-    with Spool(basis) as spool:
-        equations = _accumulate(train, labels, basis, folds, settings, spool)
-        active_sets = spool.active_sets(settings.active_set_tolerance, settings.active_set_floor)
-    choice = _choose(equations, basis.degrees, settings)
-    penalty = choice.penalty(basis.degrees)
-    coefficients = solve(*equations.assemble(choice.weights), penalty, choice.regularisation)
-    inverses = {element: chosen.inverse for element, chosen in active_sets.items()}
-    potential = ACEPotential(basis, coefficients, energies, inverses)
-
-    parity = {"train": predict(train, lambda _: potential)}
-    if equations.n_folds > 1:
-        held_out = [
-            ACEPotential(basis, c, energies, None)
-            for c in fold_solutions(equations, basis.degrees, choice)
-        ]
-        parity["validation"] = predict(train, lambda i: held_out[folds[i]])
-    if test is not None:
-        parity["test"] = predict(test, lambda _: potential)
-    chosen = {
-        "cutoff": cutoff,
-        "functions_per_element": int(np.diff(basis.offsets).max()),
-        "n_functions": basis.n_functions,
-        "pseudo_rows": {element: a.n_pseudo for element, a in active_sets.items()},
-        "reference_energies_from": source,
-        **choice.as_settings(),
-    }
-    metrics = {part: values.metrics() for part, values in parity.items()}
-    return FitResult(potential, metrics, chosen, parity, active_sets)
-
-
-def _build_basis(
-    settings: FitSettings, train: Dataset, labels: list[FitLabels], cutoff: float
-) -> Basis:
-    """The basis these settings ask for, of a size that the data can carry."""
-    enough = settings.max_functions * settings.environments_per_function
-    diversity = distinct_environments(train, cutoff, enough)
-    return build_basis(
-        BasisSettings(
-            elements=tuple(train.elements),
-            cutoff=cutoff,
-            max_rank=settings.max_rank,
-            max_functions=_number_of_functions(settings, labels, diversity),
-            radial=settings.radial,
-            lambda_=settings.radial_lambda,
-            l_weight=settings.degree_l_weight,
+    if not settings.cutout_energies:
+        train = without_cutout_energies(train)
+        test = None if test is None else without_cutout_energies(test)
+    threads = available_threads(settings.threads)
+    cutoff = (settings.cutoff or _CHECKED_CUTOFF) if prior is None else prior.cutoff
+    check_structures(train, cutoff, threads)
+    _check_test(train, test, cutoff, threads)
+    with threadpool_limits(1, "blas"):
+        data, source = _training_set(train, settings, reference_energies, prior, threads)
+        folds = data.deal(settings.n_folds, rng)
+        candidates = Candidates(data, folds, settings, rng, threads)
+        trial, record = _best_trial(candidates, prior, started)
+        equations, choice, notes = _with_stress(candidates, trial, settings, threads)
+        mean = equations.solve(choice)
+        sets = active_sets(
+            train,
+            trial.basis,
+            settings.active_set_tolerance,
+            settings.active_set_floor,
+            None if prior is None else prior.inverse_active_set,
+            threads,
         )
-    )
+        inverses = {element: chosen.inverse for element, chosen in sets.items()}
+        references = data.reference_energies
+        potential = ACEPotential(trial.basis, mean, references, inverses, zbl=data.zbl)
+        solutions = fold_solutions(equations, choice, threads=threads)
+        held_out = [replace(potential, coefficients=c, inverse_active_set=None) for c in solutions]
+        parity = _parity(train, test, potential, held_out, folds, threads)
+        metrics = {part: values.metrics() for part, values in parity.items()}
+        if prior is not None:
+            metrics |= _prior_metrics(train, test, replace(prior, reference_energies=references))
+        posterior = _posterior(equations, choice, mean, metrics)
+    chosen = {
+        "reference_energies_from": source,
+        **_chosen(trial, record, choice, data.zbl),
+        "pseudo_rows": {element: a.n_pseudo for element, a in sets.items()},
+        "notes": notes,
+    }
+    return FitResult(potential, metrics, chosen, parity, sets, posterior, notes)
 
 
-def _check_test(train: Dataset, test: Dataset | None) -> None:
+def _chosen(trial: Trial, record: SearchRecord, choice: Choice, zbl: ZBL | None) -> dict[str, Any]:
+    """What search and cross validation decided, under the names of the settings where they are."""
+    return {
+        "cutoff": trial.shape.cutoff,
+        "max_rank": trial.shape.max_rank,
+        "functions_per_element": int(np.diff(trial.basis.offsets).max()),
+        "n_functions": trial.basis.n_functions,
+        **choice.as_settings(),
+        "zbl_inner": None if zbl is None else zbl.inner,
+        "zbl_outer": None if zbl is None else zbl.outer,
+        "candidates": record.candidates,
+        "search_ended": record.ended,
+    }
+
+
+def _check_test(train: Dataset, test: Dataset | None, cutoff: float, threads: int) -> None:
     if test is None:
         return
     if len(test) == 0:
-        raise DataError("The test set contains no structures.")
+        raise InputError("The test set contains no structures.")
+    try:
+        check_structures(test, cutoff, threads)
+    except DataError as error:
+        raise InputError(f"The test set cannot be used: {error}") from error
     unknown = [e for e in test.elements if e not in train.elements]
     if unknown:
-        raise DataError(
+        raise InputError(
             f"The test set contains {', '.join(unknown)}, which the training set lacks; "
             "a potential cannot be tested on elements it has never seen."
         )
 
 
-def _number_of_functions(
-    settings: FitSettings, labels: list[FitLabels], diversity: Mapping[str, int]
-) -> int:
-    """Functions per element that this much data can carry, at most ``settings.max_functions``."""
-    if settings.environments_per_function == 0:
-        return settings.max_functions
-    rows = sum(
-        (label.energy is not None)
-        + 3 * int(np.count_nonzero(label.force_weight)) * (label.forces is not None)
-        + 6 * (label.virial is not None)
-        for label in labels
-    )
-    carried = int(
-        min(
-            min(diversity.values()) / settings.environments_per_function,
-            rows / 3 / len(diversity),
-        )
-    )
-    return min(settings.max_functions, max(carried, FEWEST_FUNCTIONS))
-
-
-def _deal(n_structures: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(n,) fold of each structure, of equal sizes; a single structure cannot be held out."""
-    folds = np.arange(n_structures) % max(min(n_folds, n_structures), 1)
-    return np.asarray(rng.permutation(folds), dtype=np.int64)
-
-
-def _accumulate(
+def _training_set(
     train: Dataset,
-    labels: list[FitLabels],
-    basis: Basis,
-    folds: NDArray[np.int64],
     settings: FitSettings,
-    spool: Spool,
-) -> NormalEquations:
-    """One pass over the structures: sums for the fit, basis values for the active set."""
-    equations = NormalEquations(basis.n_functions, int(folds.max()) + 1)
-    for index, block in enumerate(_design_blocks(train, basis, settings.threads)):
-        label, fold, size = labels[index], int(folds[index]), len(block.values)
-        rows_of_atoms = slice(int(train.offsets[index]), int(train.offsets[index + 1]))
-        spool.add(block.values, np.asarray(train.numbers[rows_of_atoms]))
-        if label.energy is not None:
-            rows, target = block.energy_row[None] / size, np.array([label.energy / size])
-            equations.add("energy", fold, rows, target, np.array([label.weight]))
-        if label.forces is not None and settings.force_weight > 0:
-            weight = np.repeat(label.force_weight * label.weight, 3)
-            equations.add("forces", fold, block.force_rows, label.forces.ravel(), weight)
-        if label.virial is not None and settings.stress_weight != 0:
-            rows, target = block.virial_rows / size, label.virial / size
-            equations.add("stress", fold, rows, target, np.full(6, label.weight))
-    return equations
+    reference_energies: Mapping[str, float] | None,
+    prior: ACEPotential | None,
+    threads: int,
+) -> tuple[TrainingSet, str]:
+    """Checked labels, and where the reference energies come from."""
+    predicted = None
+    if prior is not None:
+        check_prior(prior, train, settings)
+        predicted = prior_energies(prior, train, threads)
+    energies, source = resolve_reference_energies(train, reference_energies, predicted)
+    zbl = _zbl(train, settings) if prior is None else prior.zbl
+    scales = LabelScales(settings.energy_scale or math.inf, settings.force_scale or math.inf)
+    data = TrainingSet(train, energies, scales, zbl)
+    if prior is not None:
+        # Elements without data keep what the prior says of them.
+        data.reference_energies = {**prior.reference_energies, **energies}
+    return data, source
 
 
-def _design_blocks(train: Dataset, basis: Basis, threads: int) -> Iterator[DesignBlock]:
-    """Design matrices in the order of the structures; the kernels release the interpreter lock."""
-    if threads == 1:
-        yield from map(basis.design_block, train.iter_atoms())
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        # Batches bound the number of finished blocks that wait to be added up.
-        for first in range(0, len(train), 4 * threads):
-            batch = range(first, min(first + 4 * threads, len(train)))
-            yield from pool.map(basis.design_block, [train.atoms(i) for i in batch])
+def _zbl(train: Dataset, settings: FitSettings) -> ZBL | None:
+    if not settings.zbl:
+        return None
+    if settings.zbl_inner is not None and settings.zbl_outer is not None:
+        return ZBL(settings.zbl_inner, settings.zbl_outer)
+    return default_zbl(train.elements, shortest_distances(train))
 
 
-def _choose(equations: NormalEquations, degrees: Array, settings: FitSettings) -> Choice:
-    """Fill in what the settings leave open, one number after the other, by cross validation."""
-    energy = DEFAULT_ENERGY_WEIGHT if settings.energy_weight is None else settings.energy_weight
-    default = DEFAULT_REGULARISATION
-    choice = Choice(
-        _weights(energy, settings),
-        default if settings.regularisation is None else settings.regularisation,
-        DEFAULT_SMOOTHNESS if settings.smoothness is None else settings.smoothness,
-    )
+def _best_trial(
+    candidates: Candidates, prior: ACEPotential | None, started: float
+) -> tuple[Trial, SearchRecord]:
+    if prior is not None:
+        return candidates.of_prior(prior), SearchRecord(ended="the basis is that of the prior")
+    search = Search(candidates.evaluate, candidates.limits(started))
+    return search.run(candidates.start), search.record
+
+
+def _with_stress(
+    candidates: Candidates, trial: Trial, settings: FitSettings, threads: int
+) -> tuple[Equations, Choice, list[str]]:
+    """Equations of all labels, with the stresses that agree with the rest, and the final choice."""
+    equations, choice, notes = trial.equations, trial.tuned.choice, []
     if equations.n_folds < 2:
-        return choice
-    for _ in range(2):
-        before = choice
-        if settings.smoothness is None:
-            options = [replace(choice, smoothness=value) for value in SMOOTHNESSES]
-            choice = best_of(equations, degrees, options, _SCORE_TOLERANCE)
+        notes.append(
+            "All structures are copies of one, so nothing could be validated: cutoff, size and "
+            "regularisation are defaults."
+        )
+    screen = None
+    if "stress" in equations.kept:
+        screen = screen_stress(equations, choice)
+        equations.use_kept("stress", screen.used_rows(equations.kept["stress"]))
+        choice = tune(equations, settings, choice, threads).choice
+    if not candidates.is_everything:
+        whole = candidates.everything(trial, screen)
+        # The prior does not grow with the data, the diagonal it is relative to does.
         if settings.regularisation is None:
-            options = [replace(choice, regularisation=value) for value in REGULARISATIONS]
-            choice = best_of(equations, degrees, options, _SCORE_TOLERANCE)
-        if settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds):
-            options = [replace(choice, weights=_weights(v, settings)) for v in ENERGY_WEIGHTS]
-            choice = best_of(equations, degrees, options)
-        if choice == before:
-            break
-    return choice
+            ratio = equations.count("forces") / max(whole.count("forces"), 1)
+            choice = replace(choice, regularisation=choice.regularisation * min(ratio, 1.0))
+        equations = whole
+    if screen is not None:
+        total = 6 * candidates.count_stresses()
+        note = screen.sentence(total - equations.count("stress"), total)
+        notes += [note] if note else []
+    return equations, choice, notes
 
 
-def _weights(energy: float, settings: FitSettings) -> RowWeights:
-    stress = settings.stress_weight
-    stress = energy * STRESS_TO_ENERGY_WEIGHT if stress is None else stress
-    return RowWeights(energy=energy, forces=settings.force_weight, stress=stress)
+def _parity(
+    train: Dataset,
+    test: Dataset | None,
+    potential: ACEPotential,
+    held_out: list[ACEPotential],
+    folds: NDArray[np.int64],
+    threads: int,
+) -> dict[str, Parity]:
+    parity = {"train": predict(train, lambda _: potential, threads)}
+    if held_out:
+        parity["validation"] = predict(train, lambda i: held_out[folds[i]], threads)
+    if test is not None:
+        parity["test"] = predict(test, lambda _: potential, threads)
+    return parity
+
+
+def _prior_metrics(
+    train: Dataset, test: Dataset | None, prior: ACEPotential
+) -> dict[str, dict[str, float | None]]:
+    """Errors of the prior alone, with the reference energies of the fit."""
+    metrics = {"prior_train": predict(train, lambda _: prior).metrics()}
+    if test is not None:
+        metrics["prior_test"] = predict(test, lambda _: prior).metrics()
+    return metrics
+
+
+def _posterior(
+    equations: Equations,
+    choice: Choice,
+    mean: Array,
+    metrics: Mapping[str, Mapping[str, float | None]],
+) -> Posterior:
+    """Noise from held-out errors where there are any."""
+    errors = metrics.get("validation", metrics["train"])
+    energy, forces = errors["energy_rmse_per_atom"] or 0.0, errors["forces_rmse"] or 0.0
+    return posterior_of(equations, choice, mean, energy, forces)

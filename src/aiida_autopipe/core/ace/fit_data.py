@@ -1,22 +1,29 @@
-"""What a fit needs to know of its data: labels, reference energies, cutoff, diversity."""
+"""The labels of a data set as a fit uses them: checked, without reference energies, weighted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
-from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.ace.neighbours import full_neighbour_list
+from aiida_autopipe.core.ace.zbl import ZBL
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import DataError, InputError
 
 Array = NDArray[np.float64]
 
-#: Default cutoff in nearest-neighbour distances: beyond the third shell of diamond (1.91), the
-#: fifth of fcc (2.24) and the fifth of bcc (2.0). Chosen by cross validation on Si and Li.
-CUTOFF_IN_NEIGHBOUR_DISTANCES = 2.3
+# Labels of equal structures that differ by more, in eV per atom and eV/Å, are not noise.
+_CONTRADICTION, _FORCE_CONTRADICTION = 0.01, 0.2
+# No structure is bound so much stronger than others, or compressed so far, in eV per atom. One far
+# below would count as the lowest, and all others little.
+_DEEPEST, _HIGHEST = 30.0, 1000.0
+# Nor are the energies of most structures, relative to their atoms, so large, in eV per atom.
+_LARGEST = 100.0
+# Positions and cells that agree to this (Å) belong to the same structure.
+_SAME_LENGTH = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +33,10 @@ class FitLabels:
     Attributes:
         energy: eV relative to the isolated atoms.
         forces: (n, 3) in eV/Å, zero where not learnt.
-        force_weight: (n,) 0 for the forces not to learn from.
+        force_weight: (n,) factors on squared residuals, 0 for the forces not to learn from.
         virial: (6,) volume times stress in eV, ASE sign and order.
-        weight: multiplies the squared residuals of this structure.
+        weight: multiplies the squared residuals of energy and stress; those of forces too, where it
+            is in `force_weight` already.
     """
 
     energy: float | None
@@ -36,6 +44,25 @@ class FitLabels:
     force_weight: Array
     virial: Array | None
     weight: float
+
+    @property
+    def n_rows(self) -> int:
+        """Number of equations these labels give."""
+        forces = 0 if self.forces is None else 3 * int(np.count_nonzero(self.force_weight))
+        return (self.energy is not None) + forces + 6 * (self.virial is not None)
+
+
+@dataclass(frozen=True)
+class LabelScales:
+    """How fast labels lose weight; infinite for not at all.
+
+    Squared residuals are divided by 1 + (E - E_min)/energy per structure, E in eV/atom, and those
+    of a force F in addition by 1 + (F/force)^2, force in eV/Å: structures of low energy are those a
+    potential is used for, and errors grow with the size of a force.
+    """
+
+    energy: float
+    force: float
 
 
 def fit_labels(dataset: Dataset, index: int, reference_energies: Mapping[str, float]) -> FitLabels:
@@ -79,7 +106,30 @@ def fit_labels(dataset: Dataset, index: int, reference_energies: Mapping[str, fl
         energy -= sum(reference_energies[s] for s in symbols)
     volume = abs(float(np.linalg.det(dataset.cell[index])))
     virial = stress * volume if stress is not None and np.all(dataset.pbc[index]) else None
-    return FitLabels(energy, forces, mask, virial, weight)
+    return FitLabels(energy, forces, mask * weight, virial, weight)
+
+
+def without_cutout_energies(dataset: Dataset) -> Dataset:
+    """The data set with energies and stresses of structures with some masked forces set to NaN.
+
+    Such a structure is a cut-out: its energy and stress contain a boundary that the material does
+    not have. Without forces to learn, or with all of them masked, a structure keeps its energy.
+    """
+    if dataset.force_mask is None or dataset.forces is None:
+        return dataset
+    masked = np.asarray(dataset.force_mask[:]) == 0
+    sums = np.concatenate([[0], np.cumsum(masked)])[np.asarray(dataset.offsets[:])]
+    count = np.diff(sums)
+    cut = (count > 0) & (count < np.diff(np.asarray(dataset.offsets[:])))
+    if not cut.any():
+        return dataset
+    changed: dict[str, Any] = {}
+    for name in ("energy", "stress"):
+        values = getattr(dataset, name)
+        if values is not None:
+            changed[name] = np.array(values[:], dtype=np.float64)
+            changed[name][cut] = np.nan
+    return replace(dataset, **changed)
 
 
 def _refuse_infinite(index: int, name: str, value: float | Array | None) -> None:
@@ -87,121 +137,164 @@ def _refuse_infinite(index: int, name: str, value: float | Array | None) -> None
         raise DataError(f"Structure {index} has an infinite {name}; relabel it or leave it out.")
 
 
-def resolve_reference_energies(
-    dataset: Dataset, given: Mapping[str, float] | None
-) -> tuple[dict[str, float], str]:
-    """Reference energies in eV by element, and in words where they come from.
+class TrainingSet:
+    """A data set with everything that turns its labels into rows of a fit.
 
-    Taken in this order: ``given``; the data set's own attribute; single atoms in the data set; the
-    least-squares composition energies (then energies are relative to the average of the data and
-    mean nothing for separated atoms). Raises InputError when ``given`` or the attribute lacks an
-    element or holds something that is not a finite number.
+    Attributes:
+        dataset: the structures, which may stay in a file.
+        reference_energies: eV by element, taken off the energies.
+        zbl: core repulsion taken off all labels, None for none.
+        n_rows: energies, force components and stress components to learn from.
+        energy_per_atom: (n,) in eV without reference energies and repulsion, NaN where missing.
     """
-    elements = dataset.elements
-    for source, values in (("given", given), ("data set", dataset.reference_energies)):
-        if values:
-            missing = [e for e in elements if e not in values]
-            if missing:
-                raise InputError(
-                    f"There is no reference energy for {', '.join(missing)} ({source}: "
-                    f"{', '.join(sorted(values))}); give one for every element."
-                )
-            for element in elements:
-                if not np.isfinite(values[element]):
-                    raise InputError(
-                        f"The reference energy of {element} is {values[element]}; "
-                        "it must be a finite number of eV."
-                    )
-            return {e: float(values[e]) for e in elements}, source
-    atoms = _single_atoms(dataset)
-    if all(e in atoms for e in elements):
-        return atoms, "single atoms in the data set"
-    return _average_energies(dataset, elements), "average of the data set"
 
+    def __init__(
+        self,
+        dataset: Dataset,
+        reference_energies: Mapping[str, float],
+        scales: LabelScales,
+        zbl: ZBL | None = None,
+    ) -> None:
+        """Look at every label once.
 
-def _single_atoms(dataset: Dataset) -> dict[str, float]:
-    """Energies of structures that are one atom without periodic images, by element."""
-    found: dict[str, float] = {}
-    if dataset.energy is None:
-        return found
-    for i in np.flatnonzero(dataset.sizes == 1):
-        energy = float(dataset.energy[i])
-        if np.isfinite(energy) and not np.any(dataset.pbc[i]):
-            found[chemical_symbols[int(dataset.numbers[int(dataset.offsets[i])])]] = energy
-    return found
+        Raises DataError with the structure's index for labels that cannot be used, energies far
+        from all others, two atoms on one spot where a core repulsion is taken off, or equal
+        structures of different labels; InputError for reference energies of something else.
+        """
+        self.dataset = dataset
+        self.reference_energies = dict(reference_energies)
+        self.zbl = zbl
+        self._scales = scales
+        self.energy_per_atom = np.full(len(dataset), np.nan)
+        self.n_rows, weight = 0, 0.0
+        for index in range(len(dataset)):
+            found = self._unweighted(index)
+            self.n_rows += found.n_rows
+            weight += found.weight
+            if found.energy is not None:
+                self.energy_per_atom[index] = found.energy / len(found.force_weight)
+        if weight == 0:
+            raise DataError("All structures have the weight 0; give some a positive weight.")
+        _check_energies(self.energy_per_atom)
+        known = self.energy_per_atom[np.isfinite(self.energy_per_atom)]
+        self._lowest = float(known.min()) if known.size else 0.0
+        self.groups = _equal_structures(dataset, self.energy_per_atom)
 
+    def __len__(self) -> int:
+        return len(self.dataset)
 
-def _average_energies(dataset: Dataset, elements: list[str]) -> dict[str, float]:
-    """Least-squares energies per element (smallest norm where the compositions are dependent)."""
-    if dataset.energy is None:
-        return dict.fromkeys(elements, 0.0)
-    energy = np.asarray(dataset.energy[:], dtype=float)
-    numbers = np.asarray(dataset.numbers[:])
-    counts = np.stack(
-        [
-            np.add.reduceat((numbers == atomic_numbers[e]).astype(float), dataset.offsets[:-1])
-            for e in elements
-        ],
-        axis=1,
-    )
-    used = np.isfinite(energy)
-    sizes = counts[used].sum(axis=1)
-    solution = np.linalg.lstsq(counts[used] / sizes[:, None], energy[used] / sizes, rcond=None)[0]
-    return dict(zip(elements, map(float, solution), strict=True))
+    def labels(self, index: int) -> FitLabels:
+        """Labels of structure ``index`` with the weights of its energy and forces."""
+        found = self._unweighted(index)
+        factor = 1.0
+        if found.energy is not None:
+            above = found.energy / len(found.force_weight) - self._lowest
+            factor = 1.0 / (1.0 + max(above, 0.0) / self._scales.energy)
+        force_weight = found.force_weight * factor
+        if found.forces is not None:
+            squares = np.einsum("ij,ij->i", found.forces, found.forces)
+            force_weight = force_weight / (1.0 + squares / self._scales.force**2)
+        return replace(found, weight=found.weight * factor, force_weight=force_weight)
 
+    def deal(self, n_folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(n,) fold of each structure, of about equal sizes; equal structures share one.
 
-def neighbour_distance(dataset: Dataset) -> float:
-    """Median over atoms of the distance to the nearest neighbour, in Å, from up to 50 structures.
+        A structure in one fold would otherwise be predicted from its own copy in another.
+        """
+        n_groups = int(self.groups.max()) + 1
+        folds = np.arange(n_groups) % max(min(n_folds, n_groups), 1)
+        return np.asarray(rng.permutation(folds)[self.groups], dtype=np.int64)
 
-    Raises DataError when no atom has a neighbour within 6 Å.
-    """
-    step = max(1, len(dataset) // 50)
-    nearest = []
-    for index in range(0, len(dataset), step):
-        atoms = dataset.atoms(index)
-        pairs = full_neighbour_list(atoms, 6.0)
-        closest = np.full(len(atoms), np.inf)
-        np.minimum.at(closest, pairs.centre, np.linalg.norm(pairs.vectors, axis=1))
-        nearest.append(closest[np.isfinite(closest)])
-    distances = np.concatenate(nearest) if nearest else np.zeros(0)
-    if not distances.size:
-        raise DataError(
-            "No atom of the data has a neighbour within 6 Å, so no cutoff can be derived from it; "
-            "give a cutoff."
+    def _unweighted(self, index: int) -> FitLabels:
+        found = fit_labels(self.dataset, index, self.reference_energies)
+        if self.zbl is None:
+            return found
+        try:
+            core = self.zbl.evaluate(self.dataset.atoms(index))
+        except DataError as error:
+            raise DataError(f"Structure {index}: {error}") from error
+        kept = found.force_weight[:, None] > 0
+        forces = None if found.forces is None else np.where(kept, found.forces - core.forces, 0.0)
+        return replace(
+            found,
+            energy=None if found.energy is None else found.energy - float(core.energies.sum()),
+            forces=forces,
+            virial=None if found.virial is None else found.virial - core.virial,
         )
-    return float(np.median(distances))
 
 
-def default_cutoff(dataset: Dataset) -> float:
-    """A cutoff in Å for this material, rounded to 0.1."""
-    return round(CUTOFF_IN_NEIGHBOUR_DISTANCES * neighbour_distance(dataset), 1)
+def _check_energies(energy_per_atom: Array) -> None:
+    """Refuse energies that no chemistry explains: other units, other methods, typing errors."""
+    if np.isnan(energy_per_atom).all():
+        return
+    middle = float(np.nanmedian(energy_per_atom))
+    above = energy_per_atom - middle
+    strange = np.flatnonzero((above < -_DEEPEST) | (above > _HIGHEST))
+    if len(strange):
+        worst = int(strange[np.argmax(np.abs(above[strange]))])
+        raise DataError(
+            f"Structure {worst} has an energy {abs(above[worst]):.6g} eV/atom "
+            f"{'above' if above[worst] > 0 else 'below'} the median of the data; check its unit "
+            "and method, or leave it out."
+        )
+    if abs(middle) > _LARGEST:
+        raise InputError(
+            f"The energies without those of the isolated atoms are {middle:.6g} eV/atom (median); "
+            "the reference energies belong to another method or unit."
+        )
 
 
-def environment_keys(atoms: Atoms, cutoff: float) -> NDArray[np.int64]:
-    """(n, 6) integers that are equal for atoms whose neighbour distances agree to about 1e-4.
+def _equal_structures(dataset: Dataset, energy_per_atom: Array) -> NDArray[np.int64]:
+    """(n,) number of the group of equal structures each one belongs to, in order of appearance.
 
-    Sums over neighbours of powers of a smooth function of the distance, weighted by the root of the
-    neighbour's atomic number, after the atom's own number. Angles are not looked at: environments
-    that differ in nothing else are so few that a count of distinct ones does not care.
+    Raises DataError when two equal structures have different energies or forces.
     """
-    pairs = full_neighbour_list(atoms, cutoff)
-    distance = np.linalg.norm(pairs.vectors, axis=1)
-    charges = np.sqrt(atoms.numbers[pairs.neighbour])
-    keys = np.zeros((len(atoms), 6))
-    keys[:, 0] = atoms.numbers
-    smooth = 0.5 * (1.0 + np.cos(np.pi * distance / cutoff))
-    for power in range(1, 6):
-        sums = np.bincount(pairs.centre, weights=smooth**power * charges, minlength=len(atoms))
-        keys[:, power] = 1e4 * sums
-    return np.rint(keys).astype(np.int64)
+    first: dict[bytes, int] = {}
+    groups = np.empty(len(dataset), dtype=np.int64)
+    members: list[int] = []
+    for index in range(len(dataset)):
+        key = _structure_key(dataset, index)
+        group = first.setdefault(key, len(members))
+        groups[index] = group
+        if group == len(members):
+            members.append(index)
+            continue
+        difference = abs(energy_per_atom[index] - energy_per_atom[members[group]])
+        text = f"energies differ by {1000 * difference:.1f} meV/atom"
+        if not difference > _CONTRADICTION:
+            difference = _force_difference(dataset, members[group], index)
+            text = f"forces differ by {difference:.2f} eV/Å"
+            if not difference > _FORCE_CONTRADICTION:
+                continue
+        raise DataError(
+            f"Structures {members[group]} and {index} are the same, but their {text}: they come "
+            "from different methods; remove one of them."
+        )
+    return groups
 
 
-def distinct_environments(dataset: Dataset, cutoff: float, enough: float) -> dict[str, int]:
-    """Number of environments by element that differ, counted until each element has ``enough``."""
-    seen: dict[int, set[tuple[int, ...]]] = {atomic_numbers[e]: set() for e in dataset.elements}
-    for atoms in dataset.iter_atoms():
-        for key in map(tuple, environment_keys(atoms, cutoff).tolist()):
-            seen[key[0]].add(key)
-        if all(len(keys) >= enough for keys in seen.values()):
-            break
-    return {chemical_symbols[number]: len(keys) for number, keys in seen.items()}
+def _force_difference(dataset: Dataset, first: int, second: int) -> float:
+    """Largest difference of two structures' force components; 0 where one has none."""
+    one, other = dataset.labels(first), dataset.labels(second)
+    if one.forces is None or other.forces is None:
+        return 0.0
+    difference = np.abs(one.forces - other.forces)
+    for mask in (one.force_mask, other.force_mask):
+        if mask is not None:
+            difference[mask == 0] = 0.0
+    return float(difference.max())
+
+
+def _structure_key(dataset: Dataset, index: int) -> bytes:
+    rows = slice(int(dataset.offsets[index]), int(dataset.offsets[index + 1]))
+
+    def rounded(values: Array) -> bytes:
+        # Adding zero turns -0 into 0.
+        return (np.rint(np.asarray(values, dtype=float) / _SAME_LENGTH) + 0.0).tobytes()
+
+    digest = blake2b(digest_size=16)
+    digest.update(np.ascontiguousarray(dataset.numbers[rows]).tobytes())
+    digest.update(np.ascontiguousarray(dataset.pbc[index]).tobytes())
+    digest.update(rounded(dataset.cell[index]))
+    digest.update(rounded(dataset.positions[rows]))
+    return digest.digest()

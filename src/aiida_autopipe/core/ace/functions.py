@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.ace.coupling import (
     MAX_RANK,
     Terms,
+    column_key,
     half_terms,
     independent_couplings,
-    merged_terms,
 )
 from aiida_autopipe.core.ace.radial import RadialSpec
 from aiida_autopipe.core.errors import InputError
@@ -48,12 +48,28 @@ class BasisFunction:
     def factors(self) -> tuple[tuple[int, int, int], ...]:
         return tuple(zip(self.mus, self.ns, self.ls, strict=True))
 
-    @cached_property
-    def sort_key(self) -> tuple[object, ...]:
-        """Order of functions in ML-PACE, hence of the columns of an active set (.asi)."""
-        merged = merged_terms(self.factors, self.terms)
-        flat = tuple(m for ms, _ in merged for m in ms)
-        return (self.rank, self.mu0, self.mus, self.ns, self.ls, len(merged), flat, self.lint)
+    @property
+    def index_key(self) -> tuple[object, ...]:
+        """All indices but the intermediate momenta: what functions are sorted by first."""
+        return (self.mu0, self.rank, self.mus, self.ns, self.ls)
+
+
+def column_order(functions: Sequence[BasisFunction]) -> list[int]:
+    """Positions of the functions in ML-PACE's order, hence that of the columns of an active set.
+
+    Sorted by centre, rank, elements, n and l; functions that differ in the intermediate momenta
+    alone by `column_key`. Functions without them (C-tilde) keep their order.
+    """
+    keys = [function.index_key for function in functions]
+    shared = Counter(keys)
+
+    def full_key(k: int) -> tuple[object, ...]:
+        function = functions[k]
+        if shared[keys[k]] == 1 or not function.lint:
+            return (*keys[k], ())
+        return (*keys[k], column_key(function.ls, function.lint))
+
+    return sorted(range(len(functions)), key=full_key)
 
 
 def coupled_function(
@@ -69,10 +85,12 @@ class Bond:
     """Radial functions of an ordered pair of elements.
 
     `coefficients` (nradmax, lmax + 1, nradbase): R_nl = sum_k coefficients[n, l, k] g_k.
+    `absent`: a B-basis file has no block for this pair; the centre does not see the neighbour.
     """
 
     radial: RadialSpec
     coefficients: NDArray[np.float64]
+    absent: bool = False
 
     @property
     def nradmax(self) -> int:
@@ -82,15 +100,22 @@ class Bond:
     def lmax(self) -> int:
         return int(self.coefficients.shape[1]) - 1
 
+    def equals(self, other: Bond) -> bool:
+        """Whether both have the same radial functions, down to the last digit."""
+        same = np.array_equal(self.coefficients, other.coefficients)
+        return same and self.radial == other.radial
+
 
 @dataclass(frozen=True)
 class BasisSettings:
     """Which linear ACE basis to build.
 
     elements: chemical symbols; cutoff: Å; radial, lambda_: radial basis and its shape parameter;
-    max_rank: largest number of factors (correlation order), 1 to 5; max_functions: per element;
+    max_rank: largest number of factors (correlation order), 1 to 6; max_functions: per element;
     nradmax, lmax: largest n and l per rank (first entry: rank 1, where l = 0);
-    l_weight: functions are taken in order of total degree sum(n + l_weight l);
+    l_weight, rank_cost: functions are taken in order of sum(n + l_weight l) + rank_cost (rank - 2),
+    the last term from rank 3 on: a larger rank_cost spends them on resolution, a smaller one on
+    correlations of many neighbours;
     inner_cutoff, inner_width: Å, radial functions go to zero within [inner_cutoff - inner_width,
     inner_cutoff], 0 for none.
     """
@@ -101,9 +126,10 @@ class BasisSettings:
     lambda_: float = 2.0
     max_rank: int = 4
     max_functions: int = 300
-    nradmax: tuple[int, ...] = (12, 8, 6, 4, 3)
-    lmax: tuple[int, ...] = (0, 6, 5, 4, 3)
+    nradmax: tuple[int, ...] = (20, 14, 12, 8, 6, 4)
+    lmax: tuple[int, ...] = (0, 12, 10, 8, 6, 4)
     l_weight: float = 0.5
+    rank_cost: float = 0.0
     outer_width: float = 0.01
     inner_cutoff: float = 0.0
     inner_width: float = 0.0
@@ -121,6 +147,8 @@ class BasisSettings:
             raise InputError(f"max_functions = {self.max_functions}: at least 1 is needed.")
         if not (np.isfinite(self.l_weight) and self.l_weight > 0):
             raise InputError(f"l_weight = {self.l_weight}: the weight must be positive.")
+        if not (np.isfinite(self.rank_cost) and self.rank_cost >= 0):
+            raise InputError(f"rank_cost = {self.rank_cost}: the cost must not be negative.")
         for name, values, least in (("nradmax", self.nradmax, 1), ("lmax", self.lmax, 0)):
             if len(values) < self.max_rank:
                 raise InputError(
@@ -140,13 +168,14 @@ class BasisSettings:
 
 
 def enumerate_functions(settings: BasisSettings) -> list[BasisFunction]:
-    """Functions of all centre types in order of total degree, `max_functions` per element.
+    """Functions of all centre types in order of their degree, `max_functions` per element.
 
     Only non-zero, linearly independent functions with even sum of l appear.
     """
     limit, wanted = 0.0, settings.max_functions
     largest = max(
         rank * (settings.nradmax[rank - 1] + settings.l_weight * settings.lmax[rank - 1])
+        + settings.rank_cost * max(rank - 2, 0)
         for rank in range(1, settings.max_rank + 1)
     )
     chosen: list[tuple[float, BasisFunction]] = []
@@ -173,7 +202,8 @@ def _tie_break(function: BasisFunction) -> tuple[object, ...]:
 def _functions_of_rank(
     settings: BasisSettings, rank: int, limit: float
 ) -> Iterator[tuple[float, BasisFunction]]:
-    """(degree, function with mu0 = 0) of one rank up to a total degree."""
+    """(degree, function with mu0 = 0) of one rank up to a degree."""
+    extra = settings.rank_cost * max(rank - 2, 0)
     particles = [
         (mu, n, ell)
         for mu in range(len(settings.elements))
@@ -192,7 +222,7 @@ def _functions_of_rank(
             if degrees[index] <= left - reserve + 1e-9:
                 yield from extend(index, left - degrees[index], [*chosen, index])
 
-    for indices in extend(0, limit, []):
+    for indices in extend(0, limit - extra, []):
         factors = tuple(particles[index] for index in indices)
         ls = tuple(ell for _, _, ell in factors)
         if sum(ls) % 2:
@@ -200,4 +230,5 @@ def _functions_of_rank(
         labels = {key: k for k, key in enumerate(dict.fromkeys((mu, n) for mu, n, _ in factors))}
         equal = tuple(labels[mu, n] for mu, n, _ in factors)
         for lint in independent_couplings(ls, equal):
-            yield sum(degrees[index] for index in indices), coupled_function(0, factors, lint)
+            degree = extra + sum(degrees[index] for index in indices)
+            yield degree, coupled_function(0, factors, lint)

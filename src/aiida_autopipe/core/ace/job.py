@@ -1,14 +1,12 @@
 """Fit a potential from files to files: ``python -m aiida_autopipe.core.ace.job job.json``.
 
 ``job.json`` holds ``train`` and ``test`` (HDF5 file names; ``test`` may be null), ``settings`` (the
-fields of `FitSettings`) and ``seed``. Written beside it: the potential in the three forms LAMMPS
-reads, parity.npz, and last, when all is complete, metrics.json. A failure that the fit foresaw is
-written to error.json and as one line to stderr, with exit status 1.
+fields of `FitSettings`), ``seed`` and, for delta learning, ``prior`` (a potential file or null).
+Written beside it: the potential in the three forms LAMMPS reads and the commands for it,
+parity.npz, and last, when all is complete, metrics.json. A failure that the fit foresaw is written
+to error.json and as one line to stderr, with exit status 1.
 """
 
-import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,16 +17,20 @@ from typing import Any
 import numpy as np
 
 from aiida_autopipe.core.ace.fit import FitResult, FitSettings, fit_ace
+from aiida_autopipe.core.ace.prior import load_prior
 from aiida_autopipe.core.dataset import Dataset
-from aiida_autopipe.core.errors import AutopipeError, InputError
+from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.files import write_json
+from aiida_autopipe.core.job_program import ERROR_FILE as ERROR_FILE
+from aiida_autopipe.core.job_program import read_job, run_program
 
 PREFIX = "potential"
-POTENTIAL_FILES = (f"{PREFIX}.yace", f"{PREFIX}.yaml", f"{PREFIX}.asi")
+POTENTIAL_FILES = tuple(f"{PREFIX}.{suffix}" for suffix in ("yace", "yaml", "asi", "in"))
 METRICS_FILE = "metrics.json"
 PARITY_FILE = "parity.npz"
-ERROR_FILE = "error.json"
 TRAIN_FILE = "train.h5"
 TEST_FILE = "test.h5"
+PRIOR_PREFIX = "prior"
 JOB_FILE = "job.json"
 
 
@@ -43,10 +45,11 @@ def run_job(path: Path) -> None:
         # Opened, not read: the fit takes one structure after the other.
         train = stack.enter_context(_open(folder / job["train"]))
         test = stack.enter_context(_open(folder / job["test"])) if job.get("test") else None
-        result = fit_ace(train, settings, test, rng=rng)
+        prior = load_prior(folder / job["prior"]) if job.get("prior") else None
+        result = fit_ace(train, settings, test, prior=prior, rng=rng)
     result.potential.save(folder / PREFIX)
     np.savez_compressed(folder / PARITY_FILE, allow_pickle=False, **result.parity_arrays())
-    _write_json(folder / METRICS_FILE, summary(result, time.perf_counter() - started))
+    write_json(folder / METRICS_FILE, summary(result, time.perf_counter() - started))
 
 
 def _open(path: Path) -> AbstractContextManager[Dataset]:
@@ -69,19 +72,12 @@ def summary(result: FitResult, seconds: float) -> dict[str, Any]:
 
 
 def _read_job(path: Path) -> dict[str, Any]:
-    try:
-        job = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no job file '{path}'.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"The job file '{path}' is not JSON: {error}.") from None
-    if not isinstance(job, dict):
-        raise InputError(f"The job file '{path}' must hold an object with train and seed.")
-    unknown = sorted(set(job) - {"train", "test", "settings", "seed"})
+    job = read_job(path)
+    unknown = sorted(set(job) - {"train", "test", "settings", "seed", "prior"})
     missing = sorted({"train", "seed"} - set(job))
     if unknown or missing:
         raise InputError(
-            f"The job file '{path}' needs train and seed, and may hold test and settings; "
+            f"The job file '{path}' needs train and seed, and may hold test, settings and prior; "
             f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}."
         )
     if not isinstance(job["seed"], int) or job["seed"] < 0:
@@ -89,29 +85,9 @@ def _read_job(path: Path) -> dict[str, Any]:
     return job
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file that appears only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job named on the command line; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aiida_autopipe.core.ace.job", description="Fit an ACE potential."
-    )
-    parser.add_argument("job", type=Path, help="the job file, such as job.json")
-    path: Path = parser.parse_args(arguments).job
-    try:
-        run_job(path)
-    except AutopipeError as error:
-        sys.stderr.write(f"{error}\n")
-        if path.parent.is_dir():
-            content = {"type": type(error).__name__, "message": str(error)}
-            _write_json(path.parent / ERROR_FILE, content)
-        return 1
-    return 0
+    return run_program(run_job, "aiida_autopipe.core.ace.job", "Fit an ACE potential.", arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +11,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace import evaluate_kernels
-from aiida_autopipe.core.ace.basis import Basis
-from aiida_autopipe.core.ace.bbasis import read_asi, read_bbasis, write_asi, write_bbasis
-from aiida_autopipe.core.ace.coupling import canonical_monomials
+from aiida_autopipe.core.ace.basis import Basis, by_type, sum_of_parts
+from aiida_autopipe.core.ace.bbasis import (
+    is_linear_grade,
+    read_asi,
+    read_bbasis,
+    write_asi,
+    write_bbasis,
+)
+from aiida_autopipe.core.ace.coupling import canonical_ms
+from aiida_autopipe.core.ace.embedding import Embedding, Embeddings, compile_embeddings
 from aiida_autopipe.core.ace.kernels import SortedPairs
+from aiida_autopipe.core.ace.lammps_text import include_path, include_text
+from aiida_autopipe.core.ace.lanes import LANES
 from aiida_autopipe.core.ace.yace import ctilde_functions, read_yace, write_yace
+from aiida_autopipe.core.ace.zbl import ZBL
 from aiida_autopipe.core.errors import DataError, InputError, PotentialFileError
+from aiida_autopipe.core.files import complete_file
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+# Atoms whose products with the inverse active set are in memory together.
+_GRADED_TOGETHER = 256
 
 
 class Evaluation(NamedTuple):
@@ -52,11 +68,16 @@ class PairEvaluation(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ACEPotential:
-    """A linear ACE potential.
+    """An ACE potential: E_i is a function of the densities rho_p = sum_f c_fp B_f, p = 1 .. P, and
+    of the core repulsion where the bonds of the basis have one (see `Embedding`).
 
-    basis: its functions; coefficients (F,): eV per function; reference_energies: {symbol: eV} added
-    to each atom, empty for none; inverse_active_set: {symbol: (N, N)} the matrix M of the
-    extrapolation grade gamma_i = max |B_i M|, columns of B in the order of the basis, or None.
+    basis: its functions; coefficients (F, P): of each function for each density, P the largest
+    number of densities of an element, zero where an element has fewer; (F,) stands for (F, 1);
+    reference_energies: {symbol: eV} added to each atom, empty for none; inverse_active_set:
+    {symbol: matrix} the matrix M of the extrapolation grade, columns of B in the order of the
+    basis, or None: (N, N) for gamma_i = max |B_i M|, (N P, N P) for the same with the vectors
+    dE/drho_p B_i, p outer, in place of B_i; embeddings: by symbol, linear with one density where an
+    element is not named; zbl: a repulsion of pairs added to all this, no part of the grade.
 
     Raises PotentialFileError when shapes do not fit together.
     """
@@ -65,23 +86,38 @@ class ACEPotential:
     coefficients: Floats
     reference_energies: Mapping[str, float] = field(default_factory=dict)
     inverse_active_set: Mapping[str, Floats] | None = None
+    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
+    zbl: ZBL | None = None
 
     def __post_init__(self) -> None:
+        embeddings = {e: self.embeddings.get(e, Embedding()) for e in self.basis.elements}
+        if unknown := sorted(set(self.embeddings) - set(embeddings)):
+            raise PotentialFileError(f"Embedding of {unknown[0]}, which the basis does not know.")
+        object.__setattr__(self, "embeddings", embeddings)
         coefficients = np.asarray(self.coefficients, dtype=np.float64)
+        if coefficients.ndim == 1:
+            coefficients = coefficients[:, None]
         object.__setattr__(self, "coefficients", coefficients)
-        if coefficients.shape != (self.basis.n_functions,):
+        n_densities = max(embedding.n_densities for embedding in embeddings.values())
+        if coefficients.shape != (self.basis.n_functions, n_densities):
             raise PotentialFileError(
-                f"{coefficients.shape} coefficients do not fit {self.basis.n_functions} functions."
+                f"{coefficients.shape} coefficients do not fit {self.basis.n_functions} functions "
+                f"and {n_densities} densities."
             )
         if not np.isfinite(coefficients).all():
             raise PotentialFileError("The coefficients contain numbers that are not finite.")
-        for element, matrix in (self.inverse_active_set or {}).items():
-            columns = self.basis.columns(element)
-            n = columns.stop - columns.start
-            if matrix.shape != (n, n):
+        for element, embedding in embeddings.items():
+            if coefficients[self.basis.columns(element), embedding.n_densities :].any():
                 raise PotentialFileError(
-                    f"The active set of {element} has the shape {matrix.shape}, expected {(n, n)}."
+                    f"{element} has {embedding.n_densities} densities, but coefficients for more."
                 )
+        is_linear_grade(self.basis, embeddings, self.inverse_active_set or {})
+        shortest = min(bond.radial.cutoff for bond in self.basis.bonds.values())
+        if self.zbl is not None and self.zbl.outer > shortest:
+            raise PotentialFileError(
+                f"The ZBL repulsion reaches {self.zbl.outer} Å, but a pair of elements has the "
+                f"cutoff {shortest} Å; it must not reach further."
+            )
 
     @property
     def elements(self) -> list[str]:
@@ -94,25 +130,40 @@ class ACEPotential:
         return self.basis.cutoff
 
     @cached_property
-    def _value_coefficients(self) -> Floats:
-        """Coefficient of every value of the product graph: sums over functions that share it."""
+    def _couplings(self) -> evaluate_kernels.Weights:
+        """Weights of the couplings for each density: sums over functions that share a product.
+        Where the energy is linear, the weights of the densities are multiplied in."""
         tables = self.basis.tables
         terms = tables.terms
-        result = np.zeros(tables.value_offset[-1])
-        mu0 = np.array([f.mu0 for f in self.basis.functions], dtype=np.int64)
-        counts = np.diff(terms.term_offset)
-        at = np.repeat(tables.value_offset[mu0], counts) + terms.value
-        np.add.at(result, at, terms.weight * np.repeat(self.coefficients, counts))
-        return result
+        rows = self.coefficients.copy()
+        for element, embedding in self.embeddings.items():
+            if embedding.is_linear:
+                mine = self.basis.columns(element)
+                rows[mine, 0] = rows[mine, : embedding.n_densities] @ embedding.weights
+                rows[mine, 1:] = 0.0
+        rows = np.repeat(rows, np.diff(terms.term_offset), axis=0)
+        re, im = np.empty((2, rows.shape[1], len(tables.graph.product)))
+        for p, c in enumerate(rows.T):
+            for out, weight in ((re, terms.re), (im, terms.im)):
+                sums = np.bincount(terms.product, weights=weight * c, minlength=tables.n_products)
+                out[p] = sums[tables.graph.product]
+        return evaluate_kernels.Weights(re, im)
 
-    def evaluate(self, atoms: Atoms, gamma: bool = False) -> Evaluation:
+    @cached_property
+    def _embedding_tables(self) -> Embeddings:
+        return compile_embeddings(self.basis.elements, self.embeddings, self.basis.bonds)
+
+    def evaluate(self, atoms: Atoms, gamma: bool = False, threads: int = 1) -> Evaluation:
         """Energy, forces, stress and, with `gamma`, the extrapolation grade of a structure.
+
+        threads: how many share the atoms; sums over atoms depend on it in the last digits.
 
         Raises DataError for unknown elements or unusable geometry, InputError when gamma is asked
         of a potential without active set.
         """
         types, pairs = self.basis.neighbours(atoms)
-        result = self._evaluate(types, pairs, len(atoms), gamma)
+        ace = self._evaluate(types, pairs, len(atoms), gamma, threads)
+        result = self._with_zbl(ace, types, pairs)
         energies = result.energies + self._references[types]
         stress = result.virial / float(atoms.cell.volume) if atoms.pbc.all() else None
         return Evaluation(float(energies.sum()), energies, result.forces, stress, result.gamma)
@@ -125,12 +176,13 @@ class ACEPotential:
         vectors: Floats,
         n_atoms: int,
         gamma: bool = False,
+        threads: int = 1,
     ) -> PairEvaluation:
         """Same for a full neighbour list made elsewhere (LAMMPS); reference energies excluded.
 
         types (n_all,): index into `elements` of local atoms, then ghosts; centre, neighbour (P,):
         indices, centre < n_atoms; vectors (P, 3) from centre to neighbour in Å, pairs beyond the
-        cutoff are ignored; n_atoms: number of local atoms.
+        cutoff are ignored; n_atoms: number of local atoms; threads: as for `evaluate`.
 
         Raises DataError for indices out of range.
         """
@@ -148,7 +200,8 @@ class ACEPotential:
         if not len(centre) == len(neighbour) == len(vectors) or n_atoms > len(types):
             raise DataError("centre, neighbour and vectors must have one entry per pair.")
         pairs = self.basis.sort_pairs(types, centre, neighbour, vectors, n_atoms)
-        return self._evaluate(types, pairs, n_atoms, gamma)
+        ace = self._evaluate(types, pairs, n_atoms, gamma, threads)
+        return self._with_zbl(ace, types, pairs)
 
     def descriptors(self, atoms: Atoms) -> Floats:
         """B function values (n, F); columns of functions of other centre elements are zero."""
@@ -159,67 +212,111 @@ class ACEPotential:
         """Whether gamma can be computed."""
         return self.inverse_active_set is not None
 
+    def _with_zbl(self, ace: PairEvaluation, types: Ints, pairs: SortedPairs) -> PairEvaluation:
+        if self.zbl is None:
+            return ace
+        numbers = [atomic_numbers[element] for element in self.elements]
+        core = self.zbl.evaluate_sorted(types, numbers, pairs, len(ace.energies))
+        return PairEvaluation(
+            ace.energies + core.energies,
+            ace.forces + core.forces,
+            ace.virial + core.virial,
+            ace.gamma,
+        )
+
     @cached_property
     def _references(self) -> Floats:
         return np.array([self.reference_energies.get(e, 0.0) for e in self.elements])
 
     def _evaluate(
-        self, types: Ints, pairs: SortedPairs, n_local: int, gamma: bool
+        self, types: Ints, pairs: SortedPairs, n_local: int, gamma: bool, threads: int
     ) -> PairEvaluation:
         if gamma and not self.has_active_set:
             raise InputError(
                 "This potential has no active set, so gamma is unknown; load its .yaml with the "
                 ".asi beside it, or evaluate with gamma off."
             )
-        t = self.basis.tables
-        energies, forces, virial, values = evaluate_kernels.evaluate(
-            types,
-            n_local,
-            len(self.elements),
-            pairs.first,
-            pairs.neighbour,
-            pairs.vectors,
-            t.radial,
-            t.lmax,
-            t.norm,
-            t.runs,
-            t.graph,
-            t.terms,
-            self._value_coefficients,
-            t.value_offset,
-            gamma,
+        energies, grades = np.zeros(n_local), np.zeros(n_local)
+        arrays = (self.basis.tables, self._embedding_tables, self._couplings)
+
+        def forces_and_virial(atoms: Ints) -> tuple[Floats, Floats]:
+            forces, virial = np.zeros((len(types), LANES)), np.zeros((6, LANES))
+            size = _GRADED_TOGETHER if gamma else max(len(atoms), 1)
+            for begin in range(0, len(atoms), size):
+                mine = atoms[begin : begin + size]
+                values = np.zeros((len(mine) if gamma else 0, self.basis.n_functions))
+                evaluate_kernels.evaluate(
+                    types,
+                    mine,
+                    pairs.first,
+                    pairs.neighbour,
+                    pairs.vectors,
+                    *arrays,
+                    energies,
+                    values,
+                    forces,
+                    virial,
+                )
+                if gamma:
+                    grades[mine] = self.gamma_of_values(types[mine], values)
+            return forces, virial
+
+        forces, virial = sum_of_parts(forces_and_virial, by_type(types[:n_local]), threads)
+        return PairEvaluation(
+            energies, forces[:, :3].copy(), virial.sum(axis=1), grades if gamma else None
         )
-        grades = self.gamma_of_values(types[:n_local], values) if gamma else None
-        return PairEvaluation(energies, forces, virial, grades)
 
     def gamma_of_values(self, types: Ints, values: Floats) -> Floats:
         """Extrapolation grade (n,) from element types (n,) and B values (n, F)."""
         grades = np.zeros(len(types))
+        inverses = self.inverse_active_set or {}
+        linear = is_linear_grade(self.basis, self.embeddings, inverses)
         for k, element in enumerate(self.elements):
-            mine = types == k
-            if self.inverse_active_set is None or element not in self.inverse_active_set:
+            if element not in inverses:
                 raise InputError(f"The potential has no active set for {element}.")
-            if mine.any() and self.basis.columns(element) != slice(0, 0):
-                block = values[mine, self.basis.columns(element)]
-                if block.shape[1]:
-                    grades[mine] = np.abs(block @ self.inverse_active_set[element]).max(axis=1)
+            of_element, columns = np.flatnonzero(types == k), self.basis.columns(element)
+            for begin in range(0, len(of_element), _GRADED_TOGETHER):
+                mine = of_element[begin : begin + _GRADED_TOGETHER]
+                block = values[mine, columns]
+                if not block.size:
+                    continue
+                if not linear:
+                    # Rows of Pacemaker's non-linear active sets: a copy of B for each density.
+                    n_densities = self.embeddings[element].n_densities
+                    rho = block @ self.coefficients[columns, :n_densities]
+                    slopes = self.embeddings[element].derivative(rho)
+                    block = (slopes[:, :, None] * block[:, None, :]).reshape(len(block), -1)
+                product = block @ inverses[element]
+                # Of numbers that are all 0 the minimum may be -0.
+                grades[mine] = np.abs(np.maximum(product.max(axis=1), -product.min(axis=1)))
         return grades
 
     def save(self, prefix: str | Path) -> list[Path]:
-        """Write PREFIX.yace, PREFIX.yaml (B-basis) and, with an active set, PREFIX.asi.
+        """Write PREFIX.yace, PREFIX.yaml (B-basis), with an active set PREFIX.asi, and PREFIX.in.
 
-        Returns the paths written. A potential read from a .yace alone has no B-basis coefficients:
-        only the .yace is written then. Reference energies are stored in the .yace alone (E0).
+        PREFIX.in has the LAMMPS commands that use the others, with the ZBL repulsion if there is
+        one, which LAMMPS cannot know from them; it is PREFIX.lammps.in where PREFIX.in is another
+        program's. All appear together, when all are complete. Returns the paths written, that one
+        last. A potential read from a .yace alone has
+        no B-basis coefficients: no .yaml and .asi are written then. Reference energies are stored
+        in the .yace alone (E0).
         """
         prefix = Path(prefix)
-        paths = [prefix.with_name(prefix.name + ".yace")]
-        write_yace(paths[0], self.basis, self.coefficients, self.reference_energies)
+        suffixes = [".yace"]
         if self.basis.coupled:
-            paths.append(prefix.with_name(prefix.name + ".yaml"))
-            write_bbasis(paths[-1], self.basis, self.coefficients)
-            if self.inverse_active_set is not None:
-                paths.append(prefix.with_name(prefix.name + ".asi"))
-                write_asi(paths[-1], self.inverse_active_set)
+            suffixes += [".yaml"] if self.inverse_active_set is None else [".yaml", ".asi"]
+        paths = [prefix.with_name(prefix.name + suffix) for suffix in suffixes]
+        commands = include_text([path.name for path in paths], self.elements, self.zbl)
+        paths.append(include_path(prefix))
+        model = (self.basis, self.coefficients, self.embeddings)
+        with ExitStack() as stack:
+            yace, *others, include = [stack.enter_context(complete_file(path)) for path in paths]
+            write_yace(yace, *model, self.reference_energies, self.zbl)
+            if others:
+                write_bbasis(others[0], *model, self.zbl)
+            if self.inverse_active_set is not None and len(others) > 1:
+                write_asi(others[1], self.inverse_active_set)
+            include.write_text(commands, encoding="utf-8")
         return paths
 
     @classmethod
@@ -235,38 +332,43 @@ class ACEPotential:
         path = Path(path)
         active_set, b_file = path.with_suffix(".asi"), path.with_suffix(".yaml")
         if path.suffix in (".yaml", ".yml"):
-            basis, coefficients = read_bbasis(path)
-            inverse = read_asi(active_set, basis) if active_set.is_file() else None
-            return cls(basis, coefficients, {}, inverse)
+            basis, coefficients, embeddings, zbl = read_bbasis(path)
+            inverse = read_asi(active_set, basis, embeddings) if active_set.is_file() else None
+            return cls(basis, coefficients, {}, inverse, embeddings, zbl)
         if path.suffix != ".yace":
             raise PotentialFileError(f"{path}: a potential file ends in .yace or .yaml.")
-        basis, energies = read_yace(path)
+        basis, coefficients, embeddings, energies, zbl = read_yace(path)
         references = energies if any(energies.values()) else {}
+        alone = cls(basis, coefficients, references, None, embeddings, zbl)
         if not (active_set.is_file() and b_file.is_file()):
-            return cls(basis, np.ones(basis.n_functions), references)
-        coupled, coefficients = read_bbasis(b_file)
-        if not _same_potential(basis, coupled, coefficients):
+            return alone
+        basis, coefficients, embeddings, zbl = read_bbasis(b_file)
+        inverse = read_asi(active_set, basis, embeddings)
+        coupled = cls(basis, coefficients, references, inverse, embeddings, zbl)
+        if not _same_potential(alone, coupled):
             raise PotentialFileError(
                 f"{path} and {b_file} describe different potentials; keep the files of one fit "
                 "together."
             )
-        return cls(coupled, coefficients, references, read_asi(active_set, coupled))
+        return coupled
 
 
-def _same_potential(yace: Basis, coupled: Basis, coefficients: Floats) -> bool:
-    """Whether C-tilde functions equal those made from B functions, up to rounding."""
-    if yace.elements != coupled.elements:
+def _same_potential(first: ACEPotential, second: ACEPotential) -> bool:
+    """Whether C-tilde functions equal those made from B functions, up to rounding, and the rest."""
+    if first.elements != second.elements or first.embeddings != second.embeddings:
         return False
-    for pair, bond in yace.bonds.items():
-        other = coupled.bonds[pair]
-        if bond.radial != other.radial or not np.array_equal(bond.coefficients, other.coefficients):
-            return False
-    difference: dict[object, float] = {}
-    for basis, c, sign in ((yace, np.ones(yace.n_functions), 1.0), (coupled, coefficients, -1.0)):
-        for function, terms in ctilde_functions(basis, c):
+    if first.zbl != second.zbl:
+        return False
+    bonds = second.basis.bonds
+    if not all(bond.equals(bonds[pair]) for pair, bond in first.basis.bonds.items()):
+        return False
+    difference: dict[object, Floats] = {}
+    for potential, sign in ((first, 1.0), (second, -1.0)):
+        for function, terms in ctilde_functions(potential.basis, potential.coefficients):
             # Programs order and merge the products of one function in different ways.
-            for ms, value in canonical_monomials(function.factors, terms).items():
-                key = (function.mu0, tuple(sorted(function.factors)), ms)
-                difference[key] = difference.get(key, 0.0) + sign * value
-    scale = float(np.abs(coefficients).max(initial=1.0))
-    return all(abs(value) < 1e-8 * scale for value in difference.values())
+            factors = tuple(sorted(function.factors))
+            for ms, values in terms:
+                key = (function.mu0, factors, canonical_ms(function.factors, ms))
+                difference[key] = difference.get(key, 0.0) + sign * values
+    scale = float(np.abs(second.coefficients).max(initial=1.0))
+    return all(np.abs(values).max() < 1e-8 * scale for values in difference.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import copysign
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,21 @@ class Section:
     def get(self, key: Any) -> Any:
         """Value of a key that must be there."""
         if key not in self.data:
-            shown = list(key) if isinstance(key, tuple) else f"'{key}'"
-            raise PotentialFileError(f"{self.where}: key {shown} is missing.")
+            raise PotentialFileError(f"{self.where}: key {_key_text(key)} is missing.")
         return self.data[key]
 
+    def only(self, known: Container[Any]) -> Section:
+        """Itself, when no key stands here that this reader does not know."""
+        for key in self.data:
+            if key not in known:
+                raise PotentialFileError(
+                    f"{self.where}: key {_key_text(key)} is unknown here and cannot be honoured."
+                )
+        return self
+
     def section(self, key: Any) -> Section:
-        return Section(self.get(key), f"{self.where}, {key}")
+        shown = list(key) if isinstance(key, tuple) else key
+        return Section(self.get(key), f"{self.where}, {shown}")
 
     def sections(self, key: Any) -> list[Section]:
         items = self.get(key) or []
@@ -50,7 +61,9 @@ class Section:
             raise PotentialFileError(f"{self.where}: '{key}' must be a list.")
         return [Section(item, f"{self.where}, {key} entry {k + 1}") for k, item in enumerate(items)]
 
-    def text(self, key: str) -> str:
+    def text(self, key: str, default: str | None = None) -> str:
+        if default is not None and key not in self.data:
+            return default
         value = self.get(key)
         if not isinstance(value, str):
             raise PotentialFileError(f"{self.where}: '{key}' = {value!r} must be text.")
@@ -77,6 +90,17 @@ class Section:
             )
         return array
 
+    def vector(self, key: str) -> NDArray[np.float64]:
+        """Finite floats, also from a single number."""
+        return self.numbers(key) if isinstance(self.get(key), list) else self.numbers(key, 0)[None]
+
+    def flag(self, key: str) -> bool:
+        """A truth value, false when the key is not there."""
+        value = self.data.get(key, False)
+        if not isinstance(value, bool):
+            raise PotentialFileError(f"{self.where}: '{key}' = {value!r} must be true or false.")
+        return value
+
     def integers(self, key: str, ndim: int = 1) -> NDArray[np.int64]:
         array = self.numbers(key, ndim)
         if not (array == np.rint(array)).all() or (np.abs(array) > 1e9).any():
@@ -85,6 +109,19 @@ class Section:
 
     def integer_tuple(self, key: str) -> tuple[int, ...]:
         return tuple(self.integers(key).tolist())
+
+
+def _key_text(key: object) -> str:
+    return str(list(key)) if isinstance(key, tuple) else f"'{key}'"
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Say where in a file a value stands that something else refuses."""
+    try:
+        yield
+    except PotentialFileError as error:
+        raise PotentialFileError(f"{where}: {error}") from error
 
 
 def read_yaml(path: Path) -> Section:
@@ -158,6 +195,8 @@ def _scalar(text: str) -> object:
 def number_text(value: float) -> str:
     """Shortest text that reads back to the same double, with the dot YAML 1.1 wants before an e."""
     value = float(value)
+    if value == 0 and copysign(1.0, value) < 0:
+        return "-0.0"
     if value == int(value) and abs(value) < 1e15:
         return str(int(value))
     text = repr(value)

@@ -1,12 +1,13 @@
 """Predictions of potentials on labelled data: errors and the arrays of a parity plot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.ace.parallel import in_threads
+from aiida_autopipe.core.ace.potential import ACEPotential, Evaluation
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.metrics import error_metrics
 
@@ -44,22 +45,30 @@ class Parity:
         }
 
 
-def predict(dataset: Dataset, potential: Callable[[int], ACEPotential]) -> Parity:
+def predict(dataset: Dataset, potential: Callable[[int], ACEPotential], threads: int = 1) -> Parity:
     """Evaluate every labelled structure; ``potential(i)`` is the potential for structure i.
 
     A cross validation hands each structure to the potential that was fitted without it.
     """
+
+    def evaluation(index: int) -> Evaluation:
+        return potential(index).evaluate(dataset.atoms(index))
+
+    return compare(dataset, in_threads(evaluation, range(len(dataset)), threads))
+
+
+def compare(dataset: Dataset, evaluations: Iterable[Evaluation]) -> Parity:
+    """The labels of every structure beside what was computed for it, in the same order."""
     sizes: list[int] = []
     energies: list[tuple[float, float]] = []
     forces: list[tuple[Array, Array]] = []
     stresses: list[tuple[Array, Array]] = []
-    for index in range(len(dataset)):
+    for index, result in enumerate(evaluations):
         labels = dataset.labels(index)
-        atoms = dataset.atoms(index)
-        result = potential(index).evaluate(atoms, gamma=False)
+        size = len(result.energies)
         if labels.energy is not None:
-            sizes.append(len(atoms))
-            energies.append((labels.energy / len(atoms), result.energy / len(atoms)))
+            sizes.append(size)
+            energies.append((labels.energy / size, result.energy / size))
         if dataset.forces is not None:
             rows = slice(int(dataset.offsets[index]), int(dataset.offsets[index + 1]))
             reference = np.asarray(dataset.forces[rows], dtype=np.float64)

@@ -3,68 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import factorial, sqrt
+from itertools import zip_longest
+from math import factorial, prod, sqrt
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.functions import BasisFunction, Bond
-from aiida_autopipe.core.ace.kernels import Graph, RadialTables, Runs, Terms
-from aiida_autopipe.core.ace.radial import radial_functions
+from aiida_autopipe.core.ace.kernels import (
+    Derivatives,
+    Graph,
+    Harmonics,
+    RadialTables,
+    Tables,
+    Terms,
+    Tiles,
+)
+from aiida_autopipe.core.ace.lanes import LANES
+from aiida_autopipe.core.ace.products import Centre
+from aiida_autopipe.core.ace.radial import core_repulsion, radial_functions
+from aiida_autopipe.core.errors import PotentialFileError
 
 Pair = tuple[int, int]
-# (element type, radial column, l, m): one atomic base function; m may be negative.
-_Leaf = tuple[int, int, int, int]
+# Doubles in all radial tables together (1 GB); a file that asks for more is broken or hostile.
+_LARGEST_TABLE = 2**27
 
 
-class Tables(NamedTuple):
-    """All arrays of one basis; `value_offset` counts leaves and nodes per centre type."""
+class Expansion(NamedTuple):
+    """Radial columns of every bond and products of every centre type."""
 
-    radial: RadialTables
-    runs: Runs
-    graph: Graph
-    terms: Terms
-    norm: NDArray[np.float64]
-    lmax: int
-    value_offset: NDArray[np.int64]
+    columns: dict[Pair, _Columns]
+    centres: list[Centre]
+
+
+def expand(
+    n_types: int, bonds: Mapping[Pair, Bond], functions: Sequence[BasisFunction]
+) -> Expansion:
+    """Find the columns and products that functions, sorted by centre type, are made of."""
+    columns = {pair: _Columns(bond) for pair, bond in bonds.items()}
+    centres = []
+    for mu0 in range(n_types):
+        mine = [function for function in functions if function.mu0 == mu0]
+        centres.append(Centre(mine, [_factor_columns(function, columns) for function in mine]))
+    return Expansion(columns, centres)
 
 
 def compile_tables(
-    n_types: int,
-    bonds: Mapping[Pair, Bond],
-    functions: Sequence[BasisFunction],
-    spline_bins: float,
+    elements: Sequence[str], bonds: Mapping[Pair, Bond], expansion: Expansion, spline_bins: float
 ) -> Tables:
-    """Compile functions sorted by centre type, with Hermite tables of spacing `spline_bins` Å."""
-    columns = {pair: _Columns(bond) for pair, bond in bonds.items()}
-    centres = [_Centre(mu0) for mu0 in range(n_types)]
-    for function in functions:
-        centres[function.mu0].add(function, columns)
-    for centre in centres:
-        centre.close()
-    lmax = max((ell for f in functions for ell in f.ls), default=0)
-    graph, value_offset = _graph(centres)
+    """Arrays for values of functions and energies, with Hermite tables of spacing `spline_bins` Å.
+
+    Raises PotentialFileError when the tables would be huge or not finite.
+    """
+    centres = expansion.centres
     return Tables(
-        radial=_radial_tables(n_types, bonds, columns, spline_bins),
-        runs=_runs(centres),
-        graph=graph,
+        n_types=len(elements),
+        n_products=sum(len(centre.products) for centre in centres),
+        n_values=max(centre.n_values for centre in centres),
+        radial=_radial_tables(elements, bonds, expansion.columns, spline_bins),
+        harmonics=harmonics(max((t.ell for c in centres for t in c.tiles), default=0)),
+        tiles=_tiles(centres),
+        graph=_graph(centres),
         terms=_terms(centres),
-        norm=harmonic_norm(lmax),
-        lmax=lmax,
-        value_offset=value_offset,
-    )
-
-
-def harmonic_norm(lmax: int) -> NDArray[np.float64]:
-    """(-1)^m sqrt((2l + 1)(l - m)!/(l + m)!) at l(l + 1)/2 + m: the norm of sqrt(4 pi) Y_lm."""
-    return np.array(
-        [
-            (-1) ** m * sqrt((2 * ell + 1) * factorial(ell - m) / factorial(ell + m))
-            for ell in range(lmax + 1)
-            for m in range(ell + 1)
-        ]
     )
 
 
@@ -83,119 +85,30 @@ class _Columns:
         return self.index.setdefault(tuple(vector.tolist()), len(self.index))
 
 
-# Stands for the graph index of the number 1 until the graph is complete.
-_UNIT = -1
+def _factor_columns(function: BasisFunction, columns: Mapping[Pair, _Columns]) -> list[int]:
+    return [
+        columns[function.mu0, mu].column(function.rank, n, ell) for mu, n, ell in function.factors
+    ]
 
 
-def _ordered(first: int, second: int) -> Pair:
-    return (first, second) if first >= second else (second, first)
+def harmonics(lmax: int) -> Harmonics:
+    """Recursion of N_lm times the m-th derivative of the Legendre polynomial, with the norm of
+    sqrt(4 pi) Y_lm, N_lm = (-1)^m sqrt((2l + 1)(l - m)!/(l + m)!)."""
 
+    def norm(ell: int, m: int) -> float:
+        size = sqrt((2 * ell + 1) * factorial(ell - m) / factorial(ell + m))
+        return -size if m % 2 else size
 
-@dataclass
-class _Function:
-    """Terms of one function as graph indices, before flattening.
-
-    entries: weights by (leaf, two graph indices with the product of the other factors).
-    """
-
-    values: list[int] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-    entries: dict[tuple[int, int, int], float] = field(default_factory=dict)
-
-
-class _Centre:
-    """Leaves, nodes and functions of one centre type."""
-
-    def __init__(self, mu0: int) -> None:
-        self.mu0 = mu0
-        self.leaves: dict[_Leaf, int] = {}
-        self.nodes: dict[Pair, int] = {}
-        self.functions: list[_Function] = []
-        self._pending: list[dict[tuple[_Leaf, ...], float]] = []
-
-    def add(self, function: BasisFunction, columns: Mapping[Pair, _Columns]) -> None:
-        """Fold the terms of `function` into weights of distinct products."""
-        labels = [
-            (mu, columns[self.mu0, mu].column(function.rank, n, ell), ell)
-            for mu, n, ell in function.factors
-        ]
-        products: dict[tuple[_Leaf, ...], float] = {}
-        for ms, weight in function.terms:
-            # A product and its complex conjugate (all m reversed) have the same real part.
-            plus = tuple(sorted((*label, m) for label, m in zip(labels, ms, strict=True)))
-            minus = tuple(sorted((*label, -m) for label, m in zip(labels, ms, strict=True)))
-            key = max(plus, minus)
-            products[key] = products.get(key, 0.0) + weight
-        largest = max((abs(weight) for weight in products.values()), default=0.0)
-        kept = {key: w for key, w in products.items() if abs(w) > 1e-13 * largest}
-        for key in kept:
-            for leaf in key:
-                self.leaves.setdefault(leaf, len(self.leaves))
-        self._pending.append(kept)
-
-    def close(self) -> None:
-        """Number leaves (all before the nodes) and build nodes and functions."""
-        for products in self._pending:
-            function = _Function()
-            for key, weight in products.items():
-                leaves = tuple(self.leaves[leaf] for leaf in key)
-                function.values.append(self._value(leaves))
-                function.weights.append(weight)
-                for k, leaf in enumerate(leaves):
-                    entry = (leaf, *self._rest(leaves, k))
-                    function.entries[entry] = function.entries.get(entry, 0.0) + weight
-            self.functions.append(function)
-
-    def _value(self, leaves: tuple[int, ...]) -> int:
-        """Graph index of a product: ((1 2)(3 4)) 5, shared wherever a part occurs again."""
-        if len(leaves) == 1:
-            return leaves[0]
-        if len(leaves) == 4:
-            return self._node(self._value(leaves[:2]), self._value(leaves[2:]))
-        return self._node(self._value(leaves[:-1]), leaves[-1])
-
-    def _rest(self, leaves: tuple[int, ...], k: int) -> Pair:
-        """Two graph indices whose product is that of all leaves but the k-th; _UNIT stands for 1.
-
-        All parts exist already but, for rank 5, pair times leaf.
-        """
-        if len(leaves) == 1:
-            return _UNIT, _UNIT
-        if len(leaves) == 2:
-            return _ordered(leaves[1 - k], _UNIT)
-        if k == len(leaves) - 1 and len(leaves) != 4:
-            return _ordered(self._value(leaves[:-1]), _UNIT)
-        pair = 2 * (k // 2)
-        partner = leaves[pair + 1 - k % 2]
-        others = leaves[:pair] + leaves[pair + 2 :]
-        return _ordered(partner, self._value(others))
-
-    def _node(self, left: int, right: int) -> int:
-        return self.nodes.setdefault((left, right), len(self.leaves) + len(self.nodes))
-
-    @property
-    def n_values(self) -> int:
-        """Number of leaves and nodes; the graph index of the number 1."""
-        return len(self.leaves) + len(self.nodes)
-
-    @property
-    def run_sizes(self) -> dict[Pair, int]:
-        """Real components of each (element type, column): (largest l + 1)^2."""
-        sizes: dict[Pair, int] = {}
-        for mu, column, ell, _ in self.leaves:
-            sizes[mu, column] = max(sizes.get((mu, column), 0), (ell + 1) ** 2)
-        return dict(sorted(sizes.items()))
-
-    def components(self) -> list[tuple[int, int]]:
-        """Per leaf the real components (Re, Im or -1) of its A with |m|."""
-        first, at = {}, 0
-        for run, size in self.run_sizes.items():
-            first[run], at = at, at + size
-        result = []
-        for mu, column, ell, m in self.leaves:
-            base = first[mu, column] + ell * ell
-            result.append((base + 2 * abs(m) - 1, base + 2 * abs(m)) if m else (base, -1))
-        return result
+    pairs = [(ell, m) for m in range(lmax + 1) for ell in range(m, lmax + 1)]
+    up, down, ratio = np.zeros(len(pairs)), np.zeros(len(pairs)), np.zeros(len(pairs))
+    for k, (ell, m) in enumerate(pairs):
+        if ell > m:
+            up[k] = norm(ell, m) / norm(ell - 1, m) * (2 * ell - 1) / (ell - m)
+            ratio[k] = norm(ell, m) / norm(ell, m + 1)
+        if ell > m + 1:
+            down[k] = norm(ell, m) / norm(ell - 2, m) * (ell + m - 1) / (ell - m)
+    diagonal = [norm(m, m) * prod(range(1, 2 * m, 2)) for m in range(lmax + 1)]
+    return Harmonics(lmax, np.array(diagonal), up, down, ratio)
 
 
 def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
@@ -206,124 +119,181 @@ def _int(values: Sequence[int]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64).reshape(-1)
 
 
-def _runs(centres: Sequence[_Centre]) -> Runs:
-    species, column, size, first, totals = [], [], [], [], []
-    for centre in centres:
-        at = 0
-        for (mu, col), n in centre.run_sizes.items():
-            species.append(mu)
-            column.append(col)
-            size.append(n)
-            first.append(at)
-            at += n
-        totals.append(at)
-    offset = _offsets([len(centre.run_sizes) for centre in centres])
-    return Runs(offset, _int(species), _int(column), _int(size), _int(first), _int(totals))
+def _index(values: Sequence[int]) -> NDArray[np.int32]:
+    return np.array(values, dtype=np.int32).reshape(-1)
 
 
-def _graph(centres: Sequence[_Centre]) -> tuple[Graph, NDArray[np.int64]]:
-    components = [pair for centre in centres for pair in centre.components()]
-    ms = [leaf[3] for centre in centres for leaf in centre.leaves]
-    signs = [_signs(m) for m in ms]
-    nodes = [node for centre in centres for node in centre.nodes]
-    graph = Graph(
-        leaf_offset=_offsets([len(centre.leaves) for centre in centres]),
-        leaf_re=_int([pair[0] for pair in components]),
-        leaf_im=_int([pair[1] for pair in components]),
-        sign_re=np.array([sign for sign, _ in signs]),
-        sign_im=np.array([sign for _, sign in signs]),
-        node_offset=_offsets([len(centre.nodes) for centre in centres]),
-        left=_int([node[0] for node in nodes]),
-        right=_int([node[1] for node in nodes]),
+def _tiles(centres: Sequence[Centre]) -> Tiles:
+    pairs = [(centre, t) for centre in centres for t in range(len(centres))]
+    counts = [sum(tile.species == t for tile in centre.tiles) for centre, t in pairs]
+    tiles = [tile for centre in centres for tile in centre.tiles]
+    columns = [(tile.columns + tile.columns[:1] * LANES)[:LANES] for tile in tiles]
+    return Tiles(
+        offset=_offsets(counts),
+        ell=_int([tile.ell for tile in tiles]),
+        width=_int([tile.width for tile in tiles]),
+        columns=np.array(columns, dtype=np.int64).reshape(-1, LANES),
+        leaf=_int([tile.leaf for tile in tiles]),
     )
-    return graph, _offsets([len(centre.leaves) + len(centre.nodes) for centre in centres])
 
 
-def _signs(m: int) -> tuple[float, float]:
-    """Factors of real and imaginary part in A_{l,-m} = (-1)^m conj(A_lm); 1, 1 for m >= 0."""
-    if m >= 0:
-        return 1.0, 1.0
-    return (-1.0) ** m, -((-1.0) ** m)
-
-
-def _terms(centres: Sequence[_Centre]) -> Terms:
-    value, weight, counts = [], [], []
-    slot_counts, slot_component, slot_species = [], [], []
-    entry_counts, rows, weights = [], [], []
+def _graph(centres: Sequence[Centre]) -> Graph:
+    nodes = np.array([node for c in centres for node in c.nodes], dtype=np.int64).reshape(-1, 3)
+    begin, middle, other, product = [0], [], [], []
+    n_products = 0
     for centre in centres:
-        components = centre.components()
-        leaves = list(centre.leaves)
+        pairs = np.array(list(centre.products), dtype=np.int64).reshape(-1, 2)
+        real = np.array([centre.is_real(u) or centre.is_real(v) for u, v in pairs], dtype=np.int64)
+        rows, others = pairs.T.reshape(-1), pairs.T[::-1].reshape(-1)
+        reals, numbers = np.tile(real, 2), np.tile(np.arange(len(pairs)), 2)
+        order = np.lexsort((others, reals, rows))
+        counts = np.bincount(rows, minlength=centre.n_values)
+        complex_counts = np.bincount(rows[reals == 0], minlength=centre.n_values)
+        ends = begin[-1] + np.cumsum(counts)
+        middle += (ends - counts + complex_counts).tolist()
+        begin += ends.tolist()
+        other.append(others[order])
+        product.append(numbers[order] + n_products)
+        n_products += len(pairs)
+    return Graph(
+        leaves=_int([centre.n_leaves for centre in centres]),
+        node_offset=_offsets([len(centre.nodes) for centre in centres]),
+        left=nodes[:, 0].astype(np.int32),
+        right=nodes[:, 1].astype(np.int32),
+        sign=nodes[:, 2].astype(np.float64),
+        row_offset=_offsets([centre.n_values for centre in centres]),
+        begin=_int(begin),
+        middle=_int(middle),
+        other=np.concatenate(other).astype(np.int32),
+        product=np.concatenate(product).astype(np.int32),
+    )
+
+
+def _terms(centres: Sequence[Centre]) -> Terms:
+    rows, counts, real_counts = [], [], []
+    first_product = 0
+    for centre in centres:
         for function in centre.functions:
-            touched = sorted(
-                {
-                    (leaves[leaf][0], component)
-                    for leaf, _, _ in function.entries
-                    for component in components[leaf]
-                    if component >= 0
-                }
-            )
-            slots = {component: k for k, (_, component) in enumerate(touched)}
-            slots[-1] = len(touched)
-            for (leaf, left, right), w in function.entries.items():
-                sign_re, sign_im = _signs(leaves[leaf][3])
-                re, im = components[leaf]
-                parts = [centre.n_values if k == _UNIT else k for k in (left, right)]
-                rows.append([*parts, slots[re], slots[im]])
-                weights.append([w * sign_re, -w * sign_im])
-            counts.append(len(function.values))
-            value += function.values
-            weight += function.weights
-            entry_counts.append(len(function.entries))
-            slot_counts.append(len(touched))
-            slot_component += [component for _, component in touched]
-            slot_species += [mu for mu, _ in touched]
-    entries = np.array(rows, dtype=np.int64).reshape(-1, 4).T.copy()
-    entry_weights = np.array(weights, dtype=np.float64).reshape(-1, 2).T.copy()
+            mine = [
+                (centre.is_real(u) or centre.is_real(v), u, v, re, im, centre.products[u, v])
+                for (u, v), (re, im) in function.weights.items()
+            ]
+            rows += [(*row[1:5], row[5] + first_product) for row in sorted(mine)]
+            counts.append(len(mine))
+            real_counts.append(sum(row[0] for row in mine))
+        first_product += len(centre.products)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 5).T
+    offset = _offsets(counts)
     return Terms(
         function_offset=_offsets([len(centre.functions) for centre in centres]),
-        term_offset=_offsets(counts),
-        value=_int(value),
-        weight=np.array(weight, dtype=np.float64),
-        slot_offset=_offsets(slot_counts),
-        slot_component=_int(slot_component),
-        slot_species=_int(slot_species),
-        entry_offset=_offsets(entry_counts),
-        left=entries[0],
-        right=entries[1],
-        slot_re=entries[2],
-        slot_im=entries[3],
-        weight_re=entry_weights[0],
-        weight_im=entry_weights[1],
+        term_offset=offset,
+        term_middle=offset[1:] - _int(real_counts),
+        u=table[0].astype(np.int32),
+        v=table[1].astype(np.int32),
+        re=table[2].copy(),
+        im=table[3].copy(),
+        product=table[4].astype(np.int32),
+    )
+
+
+def compile_derivatives(expansion: Expansion) -> Derivatives:
+    """Arrays for derivatives of single functions."""
+    centres, n_types = expansion.centres, len(expansion.centres)
+    place: list[int] = []
+    values: list[list[int]] = []
+    nodes: list[list[int]] = []
+    group_counts, slot_offset, slots = [], [0], []
+    first_node = 0
+    for centre in centres:
+        needs = [centre.needs(function) for function in centre.functions]
+        parts = [centre.slots(leaves, n_types) for _, leaves in needs]
+        order = sorted(range(len(needs)), key=lambda f: [len(part) for part in parts[f]])
+        group_counts.append(-(-len(order) // LANES))
+        first_function = len(place) - place.count(-1)
+        for start in range(0, len(order), LANES):
+            group = order[start : start + LANES]
+            fill = LANES - len(group)
+            place += [first_function + f for f in group] + [-1] * fill
+            for f in group:
+                mine, leaves = needs[f]
+                values.append([*leaves, *(centre.n_leaves + 1 + node for node in mine)])
+                nodes.append([node + first_node for node in mine])
+            values += [[]] * fill
+            nodes += [[]] * fill
+            for t in range(n_types):
+                ranges = [parts[f][t] for f in group] + [[]] * fill
+                slots += list(zip_longest(*ranges, fillvalue=0))
+                slot_offset.append(len(slots))
+        first_node += len(centre.nodes)
+    group_offset = _offsets(group_counts)
+    return Derivatives(
+        n_slots=int(np.diff(np.array(slot_offset)[group_offset * n_types]).max()),
+        group_offset=group_offset,
+        function=_int(place),
+        value_offset=_offsets([len(mine) for mine in values]),
+        value=_index([value for mine in values for value in mine]),
+        node_offset=_offsets([len(mine) for mine in nodes]),
+        node=_index([node for mine in nodes for node in mine]),
+        slot_offset=_int(slot_offset),
+        slot=np.array(slots, dtype=np.int32).reshape(-1, LANES),
     )
 
 
 def _radial_tables(
-    n_types: int,
+    elements: Sequence[str],
     bonds: Mapping[Pair, Bond],
     columns: Mapping[Pair, _Columns],
     spline_bins: float,
 ) -> RadialTables:
-    """Cubic Hermite tables with int(rc / spline_bins) intervals, the grid ML-PACE uses."""
+    """Cubic Hermite tables with int(rc / spline_bins) intervals, the grid ML-PACE uses.
+
+    The grid is computed as ML-PACE does, down to rounding: where a function jumps, as ChebLinear
+    does at the cutoff, it decides on which side of the jump a node lies.
+    """
+    pairs = [(i, j) for i in range(len(elements)) for j in range(len(elements))]
     n_columns = max(1, *(len(column.index) for column in columns.values()))
-    bins, widths, cutoffs, nodes = [], [], [], []
-    for pair in ((i, j) for i in range(n_types) for j in range(n_types)):
+    core = n_columns if any(bonds[pair].radial.has_core_repulsion for pair in pairs) else -1
+    width = -(-(n_columns + (core >= 0)) // LANES) * LANES
+    bins = [max(1, int(bonds[pair].radial.cutoff / spline_bins)) for pair in pairs]
+    if 2 * width * sum(n + 1 for n in bins) > _LARGEST_TABLE:
+        raise PotentialFileError(
+            f"The radial tables need {sum(bins)} rows of {2 * width} numbers, which is too much; "
+            "use a larger deltaSplineBins."
+        )
+    nodes = []
+    for pair, n in zip(pairs, bins, strict=True):
         spec = bonds[pair].radial
-        n = max(1, int(spec.cutoff / spline_bins))
-        width = spec.cutoff / n
-        g, dg = radial_functions(spec, np.linspace(0.0, spec.cutoff, n + 1))
+        step = 1.0 / (n / spec.cutoff)
+        r: NDArray[np.float64] = step * np.arange(n + 1.0)
+        block = np.zeros((n + 1, 2, width))
+        with np.errstate(all="ignore"):
+            g, dg = radial_functions(spec, r)
         mix = np.array(list(columns[pair].index), dtype=np.float64)
         mix = mix.reshape(-1, spec.n_functions)
-        block = np.zeros((n + 1, 2, n_columns))
         block[:, 0, : len(mix)] = g @ mix.T
-        block[:, 1, : len(mix)] = dg @ mix.T * width
-        bins.append(n)
-        widths.append(1.0 / width)
-        cutoffs.append(spec.cutoff)
+        block[:, 1, : len(mix)] = dg @ mix.T * step
+        if core >= 0 and spec.has_core_repulsion:
+            numbers = atomic_numbers[elements[pair[0]]], atomic_numbers[elements[pair[1]]]
+            value, slope = core_repulsion(spec, r[1:], numbers)
+            # Infinite at zero: the first interval goes on as a straight line.
+            block[1:, 0, core], block[1:, 1, core] = value, slope * step
+            block[0, :, core] = value[0] - slope[0] * step, slope[0] * step
+        if not np.isfinite(block).all():
+            raise PotentialFileError(
+                f"The radial functions of {elements[pair[0]]} and {elements[pair[1]]} are not "
+                f"finite; radparameters [{spec.lambda_}] may be out of range."
+            )
         nodes.append(block)
+    # For the places in blocks of neighbours that none takes.
+    nodes.append(np.zeros((2, 2, width)))
     return RadialTables(
-        first=_offsets([len(block) for block in nodes])[:-1],
+        first=_offsets([len(block) for block in nodes])[:-2],
         bins=_int(bins),
-        inverse_width=np.array(widths),
-        cutoff=np.array(cutoffs),
+        inverse_width=np.array(
+            [n / bonds[pair].radial.cutoff for pair, n in zip(pairs, bins, strict=True)]
+        ),
+        cutoff=np.array([bonds[pair].radial.cutoff for pair in pairs]),
         nodes=np.concatenate(nodes),
+        empty=sum(bins) + len(bins),
+        core=core,
     )

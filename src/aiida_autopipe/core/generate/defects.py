@@ -1,4 +1,4 @@
-"""Point defects: vacancies on the symmetry-inequivalent sites of a cell."""
+"""Vacancies on the symmetry-inequivalent sites of a cell."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.generate.amplitude import thermal_amplitude
+from aiida_autopipe.core.generate.cells import Repeat, check_count, repeated
 from aiida_autopipe.core.generate.rattle import rattle, smallest_distance
 from aiida_autopipe.core.generate.strain import mark
 from aiida_autopipe.core.symmetry import find_symmetry
@@ -34,6 +36,43 @@ def vacancies(atoms: Atoms) -> list[Atoms]:
         del removed[int(site)]
         structures.append(mark(removed, "vacancy", site=int(site), removed=str(symbols[int(site)])))
     return structures
+
+
+def vacancy_cells(
+    crystal: Atoms,
+    rng: np.random.Generator,
+    *,
+    repeat: Repeat | None = None,
+    width: float = 7.0,
+    copies: int = 3,
+    amplitudes: Sequence[float] | None = None,
+    temperature_K: float = 300.0,
+    ideal: bool = True,
+) -> list[Atoms]:
+    """Supercells without one atom, for each inequivalent site: as it is, and rattled.
+
+    Args:
+        crystal: primitive cell.
+        rng: source of randomness.
+        repeat: of the crystal; null makes the faces of the supercell `width` apart.
+        width: in Å.
+        copies: rattled structures for each site.
+        amplitudes: standard deviations of displacements in Å, used in turn; null is the thermal
+            one of `temperature_K`.
+        temperature_K: of the thermal displacements.
+        ideal: give the structure without displacements too.
+
+    Raises:
+        InputError: one atom in the supercell, not a crystal, or displacements that are too large.
+    """
+    check_count("copies", copies)
+    host = repeated(crystal, repeat, width)
+    if amplitudes is None:
+        amplitudes = [thermal_amplitude(crystal, temperature_K)]
+    return [
+        *(vacancies(host) if ideal else []),
+        *rattled_vacancies(host, amplitudes, copies, rng),
+    ]
 
 
 def rattled_vacancies(

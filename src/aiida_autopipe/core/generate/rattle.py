@@ -2,15 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.generate.amplitude import thermal_amplitude
+from aiida_autopipe.core.generate.cells import Repeat, check_count, repeated
 from aiida_autopipe.core.generate.strain import apply_strain, mark
 
 ATTEMPTS = 200
+
+
+def rattled_cells(
+    crystal: Atoms,
+    rng: np.random.Generator,
+    *,
+    repeat: Repeat | None = None,
+    width: float = 5.0,
+    copies: int = 2,
+    amplitudes: Sequence[float] | None = None,
+    temperatures_K: Sequence[float] = (100.0, 300.0, 800.0),
+    strain: float = 0.02,
+    debye_temperature_K: float | None = None,
+) -> list[Atoms]:
+    """Supercells with random displacements, as large as heat makes them, and a small strain.
+
+    Args:
+        crystal: primitive cell.
+        rng: source of randomness.
+        repeat: of the crystal; null makes the faces of the supercell `width` apart.
+        width: in Å.
+        copies: structures for each amplitude.
+        amplitudes: standard deviations of displacement components in Å; null are the thermal ones.
+        temperatures_K: of the thermal displacements, by Debye's model (see `amplitude`).
+        strain: standard deviation of the components of the strain.
+        debye_temperature_K: of the crystal; null takes those of the elements.
+
+    Raises:
+        InputError: not a crystal, a temperature below zero, or displacements that are too large.
+    """
+    check_count("copies", copies)
+    cell = repeated(crystal, repeat, width)
+    if amplitudes is None:
+        amplitudes = [thermal_amplitude(crystal, t, debye_temperature_K) for t in temperatures_K]
+    return [
+        atoms
+        for amplitude in amplitudes
+        for atoms in rattle(cell, amplitude, copies, rng, strain_amplitude=strain)
+    ]
 
 
 def smallest_distance(atoms: Atoms) -> float:

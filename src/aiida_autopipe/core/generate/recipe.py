@@ -1,9 +1,16 @@
-"""The first pool of a run: every generator applied to one crystal, mixed and without duplicates."""
+"""The first pool of a run: a recipe of generators applied to one material, mixed, each once.
+
+A recipe is a mapping of names to settings of generators. The name is that of the generator, or any
+other with the generator in the key ``generator``, for a generator that is used twice. The key
+``of`` names what the generator starts from: a structure of the material (``primitive``,
+``lattice``, ``molecule``, ...), or an entry above, each of whose structures is then a start.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -11,176 +18,181 @@ from ase import Atoms
 
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.core.generate.defects import rattled_vacancies
-from aiida_autopipe.core.generate.rattle import rattle
-from aiida_autopipe.core.generate.strain import (
-    mark,
-    scale_volume,
-    symmetric_strains,
-    volumetric_strains,
+from aiida_autopipe.core.generate.registry import (
+    call_generator,
+    check_generator_settings,
+    generator_names,
+    generator_settings,
 )
+from aiida_autopipe.core.generate.unique import unique_structures
+
+Recipe = Mapping[str, Mapping[str, Any] | None]
+
+PATH = "path"
+"""The setting of a generator that takes the frames of a reaction."""
+GENERATOR, OF = "generator", "of"
+"""Keys of an entry that are not settings of its generator."""
+MATERIAL_STRUCTURES = ("primitive", "conventional", "lattice", "molecule", "path")
+"""What ``of`` may name, beside entries; a material has some of them."""
 
 
-@dataclass(frozen=True)
-class PoolSettings:
-    """What `generate_pool` makes; the keys of the configuration's `generate` section.
+def check_recipe(recipe: Recipe) -> None:
+    """Check a recipe without making anything.
 
-    Attributes:
-        volumetric_strains: relative volume changes of the primitive cell; every second of the
-            non-zero ones is also applied to a lightly rattled cell, the first of `rattle_cells`.
-        shear_strains: magnitudes of the symmetry-independent uniaxial and shear strains.
-        rattle_amplitudes: standard deviations of displacements in Å.
-        rattle_cells: repeats of the primitive cell that are rattled.
-        rattles_per_amplitude: copies per amplitude and cell.
-        rattle_strain: standard deviation of the strain that goes with a rattle.
-        vacancies: vacancy structures per inequivalent site, shared between the largest of
-            `rattle_cells` and the smallest one with at least four atoms, all rattled.
-        max_atoms: no structure may be larger.
+    Raises:
+        InputError: an unknown generator or setting, a value of the wrong type, an ``of`` that names
+            nothing; the sentence begins with the name of the entry.
     """
+    above: list[str] = []
+    for name, entry in recipe.items():
+        if entry is not None:
+            _check_entry(name, entry, above)
+            above.append(name)
 
-    volumetric_strains: Sequence[float] = (-0.12, -0.08, -0.04, -0.02, 0, 0.02, 0.04, 0.08, 0.12)
-    shear_strains: Sequence[float] = (-0.04, -0.015, 0.015, 0.04)
-    rattle_amplitudes: Sequence[float] = (0.05, 0.1, 0.2, 0.3)
-    rattle_cells: Sequence[Sequence[int]] = ((2, 2, 2),)
-    rattles_per_amplitude: int = 2
-    rattle_strain: float = 0.02
-    vacancies: int = 6
-    max_atoms: int = 64
 
-    @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any]) -> PoolSettings:
-        """Settings from plain values; missing ones take their defaults.
-
-        Raises:
-            InputError: an unknown key.
-        """
-        known = [f.name for f in fields(cls)]
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise InputError(
-                f"'{unknown[0]}' is not a setting of the generators: use {', '.join(known)}."
-            )
-        return cls(**settings)
+def complete_recipe(recipe: Recipe) -> dict[str, dict[str, Any] | None]:
+    """The recipe with every setting of every generator; entries that cannot be read stay as are."""
+    complete: dict[str, dict[str, Any] | None] = {}
+    for name, entry in recipe.items():
+        if not isinstance(entry, Mapping):
+            complete[name] = entry
+            continue
+        try:
+            known = generator_settings(str(entry.get(GENERATOR, name)))
+        except InputError:
+            complete[name] = dict(entry)
+            continue
+        defaults = {key: _plain(parameter.default) for key, parameter in known.items()}
+        # What is used and what for comes first, then the settings in the generator's order.
+        order = [key for key in (GENERATOR, OF) if key in entry]
+        merged = {**{key: entry[key] for key in order}, **defaults, **entry}
+        complete[name] = merged
+    return complete
 
 
 def generate_pool(
-    primitive: Atoms, settings: Mapping[str, Any], rng: np.random.Generator
+    material: Atoms | Mapping[str, Atoms], settings: Mapping[str, Any], rng: np.random.Generator
 ) -> Dataset:
-    """Strained, rattled and vacancy structures of one crystal, unlabelled.
+    """The structures of a recipe, unlabelled.
 
-    The kinds are interleaved in proportion to their numbers, so the first k structures are a mix
-    for every k. Columns: origin (str), parameters (JSON text), generation (0).
+    The entries are interleaved in proportion to their numbers, so the first k structures are a mix
+    for every k. Each entry has its own random numbers: what one makes does not depend on the
+    others. Structures that are the same up to the choice of their cell are made once
+    (see `unique`). Columns: origin (str), parameters (JSON text), generation (0), and charge where
+    there is any.
 
     Args:
-        primitive: primitive cell.
-        settings: fields of `PoolSettings`.
+        material: the primitive cell, or named structures, the first of which is the usual start.
+        settings: ``recipe`` and ``max_atoms``.
         rng: source of randomness.
 
     Raises:
-        InputError: an unknown setting, a structure above `max_atoms`, or nothing to generate.
+        InputError: see `check_recipe`; a structure above ``max_atoms``, what a generator refuses,
+            or nothing to generate.
     """
-    chosen = PoolSettings.from_mapping(settings)
-    cells = _rattle_cells(primitive, chosen)
-    groups = [
-        volumetric_strains(primitive, chosen.volumetric_strains),
-        symmetric_strains(primitive, chosen.shear_strains),
-        *(_rattles(cell, chosen, rng) for cell in cells),
-        _strained_and_rattled(cells[0], chosen, rng),
-        *_vacancies(cells, chosen, rng),
-    ]
-    pool = _without_duplicates(_interleave(groups))
+    structures = {"primitive": material} if isinstance(material, Atoms) else dict(material)
+    if unknown := sorted(set(settings) - {"recipe", "max_atoms"}):
+        raise InputError(f"'{unknown[0]}' is no key of generate: use recipe and max_atoms.")
+    recipe: Recipe = settings.get("recipe", {})
+    check_recipe(recipe)
+    seed = int(rng.integers(2**62))
+    made: dict[str, list[Atoms]] = {}
+    for name, entry in recipe.items():
+        if entry is not None:
+            own = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            made[name] = _make(name, entry, structures, made, own)
+            _check_sizes(name, made[name], int(settings["max_atoms"]))
+    pool = unique_structures(_interleave(list(made.values())))
     if not pool:
         raise InputError(
-            "The generate section makes no structures: give a strain, rattle amplitude or vacancy."
+            "generate.recipe makes no structures: give a generator such as strain or rattle."
         )
     columns = {
         "origin": [atoms.info["origin"] for atoms in pool],
         "parameters": [atoms.info["parameters"] for atoms in pool],
         "generation": [0] * len(pool),
     }
+    if any("charge" in atoms.info for atoms in pool):
+        columns["charge"] = [int(atoms.info.get("charge", 0)) for atoms in pool]
     return Dataset.from_atoms(pool, columns=columns)
 
 
-def _rattle_cells(primitive: Atoms, settings: PoolSettings) -> list[Atoms]:
-    """The supercells that are rattled, each once.
-
-    All are repeats of the primitive cell: their k-point meshes then sample the same points, so the
-    energies of different cells differ by physics and not by the sampling.
-    """
-    if len(primitive) > settings.max_atoms:
+def _check_entry(name: str, entry: Any, above: Sequence[str]) -> None:
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{name}: {entry!r} must be a block of settings, or null for none")
+    generator = entry.get(GENERATOR, name)
+    if generator not in generator_names():
+        near = get_close_matches(str(generator), generator_names(), n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
         raise InputError(
-            f"The primitive cell has {len(primitive)} atoms, more than max_atoms = "
-            f"{settings.max_atoms}: raise max_atoms or choose a smaller crystal."
+            f"{name}: there is no generator {generator!r}; {hint}valid: "
+            f"{', '.join(generator_names())}"
         )
-    cells: list[Atoms] = []
-    for repeats in settings.rattle_cells:
-        n_atoms = len(primitive) * int(np.prod(repeats))
-        if n_atoms > settings.max_atoms:
-            raise InputError(
-                f"rattle_cells {list(repeats)} has {n_atoms} atoms, more than max_atoms = "
-                f"{settings.max_atoms}: use a smaller repeat or raise max_atoms."
-            )
-        cell = primitive.repeat(tuple(repeats))
-        if not any(_same(cell, other) for other in cells):
-            cells.append(cell)
-    return cells
-
-
-def _rattles(cell: Atoms, settings: PoolSettings, rng: np.random.Generator) -> list[Atoms]:
-    return [
-        atoms
-        for amplitude in settings.rattle_amplitudes
-        for atoms in rattle(
-            cell,
-            amplitude,
-            settings.rattles_per_amplitude,
-            rng,
-            strain_amplitude=settings.rattle_strain,
+    start = entry.get(OF)
+    choices = [*MATERIAL_STRUCTURES, *above]
+    if start is not None and start not in choices:
+        raise InputError(
+            f"{name}.{OF}: {start!r} is not a valid choice; valid: {', '.join(choices)}"
         )
-    ]
+    try:
+        check_generator_settings(str(generator), _settings(entry))
+    except InputError as error:
+        raise InputError(f"{name}: {str(error).removesuffix('.')}") from error
 
 
-def _strained_and_rattled(
-    cell: Atoms, settings: PoolSettings, rng: np.random.Generator
+def _settings(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in (GENERATOR, OF)}
+
+
+def _make(
+    name: str,
+    entry: Mapping[str, Any],
+    structures: Mapping[str, Atoms],
+    made: Mapping[str, list[Atoms]],
+    rng: np.random.Generator,
 ) -> list[Atoms]:
-    """Every second volume of the smallest rattled cell, rattled."""
-    if not settings.rattle_amplitudes:
-        return []
-    amplitude = float(min(settings.rattle_amplitudes))
-    structures = []
-    for strain in sorted(s for s in settings.volumetric_strains if s != 0)[::2]:
-        (drawn,) = rattle(scale_volume(cell, 1.0 + strain), amplitude, 1, rng, strain_amplitude=0.0)
-        structures.append(
-            mark(drawn, "strain:rattled", strain=float(strain), amplitude_A=amplitude)
-        )
-    return structures
-
-
-def _vacancies(
-    cells: Sequence[Atoms], settings: PoolSettings, rng: np.random.Generator
-) -> list[list[Atoms]]:
-    if settings.vacancies <= 0:
-        return []
-    by_size = sorted((c for c in cells if len(c) > 1), key=len)
-    if not by_size:
+    start = entry.get(OF)
+    if start is None:
+        starts = [next(iter(structures.values()))]
+    elif start in made:
+        starts = made[start]
+    elif start == "path":
+        starts = list(structures.values())
+    elif start in structures:
+        starts = [structures[start]]
+    else:
         raise InputError(
-            "Vacancies were asked for, but every cell has one atom only: add a larger repeat to "
-            "rattle_cells."
+            f"generate.recipe.{name}.{OF}: this material has no '{start}'; it has "
+            f"{', '.join([*structures, *made])}"
         )
-    hosts = [by_size[-1]]
-    # A vacancy in a cell of two or three atoms is another crystal, not a defect.
-    smaller = [cell for cell in by_size if 4 <= len(cell) < len(hosts[0])]
-    hosts += smaller[:1]
-    return [
-        # The first host takes the odd one.
-        rattled_vacancies(
-            host,
-            settings.rattle_amplitudes,
-            (settings.vacancies + len(hosts) - 1 - k) // len(hosts),
-            rng,
+    generator = str(entry.get(GENERATOR, name))
+    settings = _settings(entry)
+    frames = [atoms for key, atoms in structures.items() if key.startswith("path_")]
+    if frames and settings.get(PATH) is None and PATH in generator_settings(generator):
+        # Structures are no plain values, which a recipe could hold.
+        settings[PATH] = frames if len(frames) > 2 else frames[1:]
+    try:
+        return [a for atoms in starts for a in call_generator(generator, atoms, rng, settings)]
+    except InputError as error:
+        raise InputError(f"generate.recipe.{name}: {error}") from error
+
+
+def _check_sizes(name: str, made: Sequence[Atoms], max_atoms: int) -> None:
+    largest = max((len(atoms) for atoms in made), default=0)
+    if largest > max_atoms:
+        raise InputError(
+            f"generate.recipe.{name} makes structures of {largest} atoms, more than max_atoms = "
+            f"{max_atoms}: make its supercell smaller or raise max_atoms."
         )
-        for k, host in enumerate(hosts)
-    ]
+
+
+def _plain(value: Any) -> Any:
+    """A default as YAML and JSON hold it."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
 
 
 def _interleave(groups: Sequence[Sequence[Atoms]]) -> list[Atoms]:
@@ -197,20 +209,3 @@ def _spread_order(n: int) -> list[int]:
     """0..n-1 in the order of their bit-reversed values (the van der Corput sequence)."""
     bits = max(1, (n - 1).bit_length())
     return sorted(range(n), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
-
-
-def _without_duplicates(structures: Sequence[Atoms]) -> list[Atoms]:
-    kept: list[Atoms] = []
-    for atoms in structures:
-        if not any(_same(atoms, other) for other in kept):
-            kept.append(atoms)
-    return kept
-
-
-def _same(first: Atoms, second: Atoms) -> bool:
-    return (
-        len(first) == len(second)
-        and bool(np.all(first.numbers == second.numbers))
-        and np.allclose(first.cell.array, second.cell.array, rtol=0, atol=1e-8)
-        and np.allclose(first.positions, second.positions, rtol=0, atol=1e-8)
-    )

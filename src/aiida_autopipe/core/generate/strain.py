@@ -29,6 +29,31 @@ def mark(atoms: Atoms, origin: str, **parameters: Any) -> Atoms:
     return marked
 
 
+def strain(
+    crystal: Atoms,
+    rng: np.random.Generator,
+    *,
+    volumetric: Sequence[float] = (-0.12, -0.08, -0.04, -0.02, 0.0, 0.02, 0.04, 0.08, 0.12),
+    elastic: Sequence[float] = (-0.04, -0.015, 0.015, 0.04),
+) -> list[Atoms]:
+    """Volumes for the equation of state, and the independent strains for elastic constants.
+
+    Args:
+        crystal: primitive cell.
+        rng: not used.
+        volumetric: relative volume changes.
+        elastic: engineering strains, uniaxial and shear, along each direction that is independent
+            by symmetry.
+
+    Raises:
+        InputError: a strain that leaves no volume, or no crystal.
+    """
+    return [
+        *volumetric_strains(crystal, volumetric),
+        *(symmetric_strains(crystal, elastic) if elastic else []),
+    ]
+
+
 def apply_strain(atoms: Atoms, strain: NDArray[np.float64] | Sequence[float]) -> Atoms:
     """The structure with cell and positions deformed by I + strain.
 

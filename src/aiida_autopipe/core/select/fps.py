@@ -1,18 +1,49 @@
-"""Farthest-point sampling: each new point is the one farthest from all points taken so far."""
+"""Farthest-point sampling: each new point is the one farthest from all points taken so far.
 
-from typing import Any
+The result is exact, but most rows are compared with few of the chosen points. The distance of a row
+to the points it was compared with is an upper bound of its distance to all. While one row is known
+to be farther, the others need no look. So the rows with the largest bounds are taken into memory,
+points are chosen among them until the farthest is no farther than the largest bound of all
+others, and the next pass over the pool finds new rows with large bounds. The pool is read a few
+times, block by block, however many points are chosen.
+"""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import h5py
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from aiida_autopipe.core.errors import DataError, InputError
+from aiida_autopipe.core.select import kernels
+from aiida_autopipe.core.select.rows import (
+    Rows,
+    TooFewRowsError,
+    Values,
+    as_rows,
+    blocks,
+    check_finite,
+    check_number,
+    check_same_width,
+    gather,
+)
+
+TABLE = 3000
+"""Most points between which distances are kept, 36 MB in float32; beyond, fewer rows are spared."""
+SORTED_FROM = 16
+"""Fewest points whose order by distance pays."""
+ROWS_PER_POINT = 200
+"""Fewest rows for each point for which it pays to sort the points by distance."""
+ACTIVE_ROWS = (4096, 65_536)
+"""Fewest and most rows among which points are chosen between two passes."""
+SAMPLE_ROWS = 16_384
 
 
 def farthest_point(
-    features: ArrayLike,
+    features: ArrayLike | Rows | h5py.Dataset,
     n: int,
-    already: ArrayLike | None = None,
+    already: ArrayLike | Rows | h5py.Dataset | None = None,
     rng: np.random.Generator | None = None,
 ) -> NDArray[np.int64]:
     """Choose ``n`` rows of ``features`` (pool, d) that are far from each other.
@@ -20,127 +51,186 @@ def farthest_point(
     ``already`` (m, d) holds points that are covered beforehand (the training set): the first choice
     is then the row farthest from them. Without them the first choice is the row farthest from the
     mean, or a random row when ``rng`` is given. Ties go to the lowest index, so without ``rng`` the
-    result depends on the input alone. Arrays of float32 are computed in float32, others in float64;
-    memory is one float
-    and one integer per row beside the input.
+    result depends on the input alone. float32 is computed in float32, other numbers in float64.
 
-    Returns exactly ``n`` distinct indices (n,) in the order of choice. Raises InputError when ``n``
-    is negative or larger than the pool, DataError for NaN, infinity or shapes that do not match.
+    The pool may be larger than memory (see `rows`); three numbers for each of its rows are kept.
+
+    Returns exactly ``n`` different rows (n,) in the order of choice. Raises InputError when ``n``
+    is negative or larger than the pool, TooFewRowsError (an InputError) when the pool has fewer
+    different rows that are not covered, DataError for NaN, infinity or shapes that do not match.
 
     Source: T. F. Gonzalez, Theor. Comput. Sci. 38, 293 (1985).
     """
-    pool = _as_points("pool", features)
-    if not 0 <= n <= len(pool):
-        raise InputError(
-            f"Cannot choose {n} points from a pool of {len(pool)}; "
-            f"ask for a number between 0 and {len(pool)}."
-        )
-    if n == 0:
-        return np.empty(0, dtype=np.int64)
-    covered = pool[:0] if already is None else _as_points("covered set", already)
-    if len(covered) and covered.shape[1] != pool.shape[1]:
-        raise DataError(
-            f"The pool has {pool.shape[1]} features but the covered set has {covered.shape[1]}; "
-            "compute both with the same descriptor."
-        )
-    covered = covered.astype(pool.dtype, copy=False)
-    if len(covered):
-        start = -1
-    elif rng is not None:
-        start = int(rng.integers(len(pool)))
-    else:
-        centre = pool.mean(axis=0, dtype=np.float64).astype(pool.dtype)
-        start = int(_farthest_from(pool, centre))
-    return _choose(pool, n, start, covered)
+    return spread(features, n, already, rng).chosen
 
 
-def _as_points(name: str, values: ArrayLike) -> NDArray[np.floating]:
-    """A C-contiguous float32 or float64 (n, d) array without NaN."""
-    points = np.asarray(values)
-    if points.dtype != np.float32:
-        points = points.astype(np.float64)
-    if points.ndim != 2:
-        raise DataError(
-            f"The features of the {name} have shape {points.shape}; two dimensions are needed, "
-            "one row per point."
-        )
-    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if bad.size:
-        raise DataError(
-            f"Row {bad[0]} of the {name} holds NaN or infinity; remove that structure first."
-        )
-    return np.ascontiguousarray(points)
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Points that are far from each other, and what was learnt about the pool on the way.
 
-
-# Reassociation lets the sum over features run in vector registers; NaN stays NaN.
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _squared_distance(x: NDArray[Any], y: NDArray[Any]) -> Any:
-    total = x.dtype.type(0.0)
-    for k in range(x.size):
-        step = x[k] - y[k]
-        total += step * step
-    return total
-
-
-@njit(cache=True, nogil=True, fastmath=False)
-def _farthest_from(pool: NDArray[np.floating], point: NDArray[np.floating]) -> int:
-    best, farthest = 0, -1.0
-    for i in range(pool.shape[0]):
-        distance = _squared_distance(pool[i], point)
-        if distance > farthest:
-            best, farthest = i, distance
-    return best
-
-
-@njit(cache=True, nogil=True, fastmath=False)
-def _cover(
-    pool: NDArray[np.floating],
-    centres: NDArray[np.floating],
-    last: int,
-    distances: NDArray[np.floating],
-    nearest: NDArray[np.int64],
-) -> int:
-    """Add centre ``last``: update nearest centres and squared distances; the index now farthest.
-
-    A point at distance d from its nearest centre cannot be nearer to a new one that is 2 d or more
-    from that centre, so most rows need not be read. Negative distances mark rows already taken.
+    chosen: (n,) rows. centres: (m + n, d), the covered points, then the chosen ones. nearest:
+    (pool,) a centre near each row, the nearest as far as it was needed.
     """
-    apart = np.empty(last, dtype=pool.dtype)
-    for j in range(last):
-        apart[j] = _squared_distance(centres[last], centres[j])
-    best, farthest = -1, distances.dtype.type(-1.0)
-    for i in range(pool.shape[0]):
-        if distances[i] < 0:
-            continue
-        if last == 0 or apart[nearest[i]] < 4 * distances[i]:
-            new = _squared_distance(pool[i], centres[last])
-            if new < distances[i]:
-                distances[i] = new
-                nearest[i] = last
-        if distances[i] > farthest:
-            farthest = distances[i]
-            best = i
-    return best
+
+    chosen: NDArray[np.int64]
+    centres: Values
+    nearest: NDArray[np.int32]
 
 
-@njit(cache=True, nogil=True, fastmath=False)
-def _choose(
-    pool: NDArray[np.floating], n: int, start: int, covered: NDArray[np.floating]
-) -> NDArray[np.int64]:
-    """Take ``start`` (-1: the row farthest from ``covered``), then n - 1 times the farthest row."""
-    m = covered.shape[0]
-    centres = np.empty((m + n, pool.shape[1]), dtype=pool.dtype)
-    centres[:m] = covered
-    distances = np.full(pool.shape[0], np.inf, dtype=pool.dtype)
-    nearest = np.zeros(pool.shape[0], dtype=np.int64)
-    current = start
-    for j in range(m):
-        current = _cover(pool, centres, j, distances, nearest)
-    chosen = np.empty(n, dtype=np.int64)
-    for i in range(n):
-        chosen[i] = current
-        centres[m + i] = pool[current]
-        distances[current] = -1.0
-        if i + 1 < n:
-            current = _cover(pool, centres, m + i, distances, nearest)
-    return chosen
+def spread(
+    features: ArrayLike | Rows | h5py.Dataset,
+    n: int,
+    already: ArrayLike | Rows | h5py.Dataset | None = None,
+    rng: np.random.Generator | None = None,
+) -> Spread:
+    """As `farthest_point`, with the points themselves and a centre near each row."""
+    rows = as_rows(features)
+    check_number(n, rows.shape[0])
+    covered = None if already is None else as_rows(already, "covered set")
+    points = np.empty((0, rows.shape[1]), dtype=rows.dtype)
+    if covered is not None and covered.shape[0]:
+        check_same_width(rows, covered)
+        points = covered.read(0, covered.shape[0]).astype(rows.dtype, copy=False)
+        check_finite(points, 0, "covered set")
+    search = _Search(rows, points, n)
+    if n and not len(points):
+        start = _first(rows) if rng is None else int(rng.integers(rows.shape[0]))
+        search.choose(start)
+    elif rng is not None or n == 0 or len(points):
+        for start_row, stop in blocks(rows):
+            check_finite(rows.read(start_row, stop), start_row)
+    search.run()
+    return Spread(search.chosen, search.centres, search.nearest)
+
+
+def _first(rows: Rows) -> int:
+    """The row farthest from the mean; all rows are checked."""
+    total = np.zeros(rows.shape[1])
+    for start, stop in blocks(rows):
+        block = rows.read(start, stop)
+        check_finite(block, start)
+        total += block.sum(axis=0, dtype=np.float64)
+    mean = (total / rows.shape[0]).astype(rows.dtype)[None, :]
+    farthest, best = 0, -1.0
+    for start, stop in blocks(rows):
+        distances = np.empty(stop - start, dtype=rows.dtype)
+        kernels.distances_to(rows.read(start, stop), mean, distances)
+        top = int(np.argmax(distances))
+        if distances[top] > best:
+            farthest, best = start + top, float(distances[top])
+    return farthest
+
+
+class _Search:
+    """Bounds of all rows and the points chosen so far."""
+
+    def __init__(self, rows: Rows, points: Values, n: int) -> None:
+        self.rows, self.n_covered, self.n = rows, len(points), n
+        self.centres = np.empty((len(points) + n, rows.shape[1]), dtype=rows.dtype)
+        self.centres[: len(points)] = points
+        size = min(TABLE, len(self.centres))
+        self.apart = np.empty((size, size), dtype=rows.dtype)
+        for j in range(len(points)):
+            kernels.fill_apart(self.centres, j, self.apart)
+        self.bounds = np.full(rows.shape[0], np.inf, dtype=rows.dtype)
+        self.nearest = np.full(rows.shape[0], -1, dtype=np.int32)
+        self.seen = np.zeros(rows.shape[0], dtype=np.int32)
+        self.chosen = np.empty(n, dtype=np.int64)
+        self.found = 0
+        low, high = ACTIVE_ROWS
+        self.capacity = min(max(low, rows.shape[0] // 64), high)
+
+    @property
+    def n_centres(self) -> int:
+        return self.n_covered + self.found
+
+    def choose(self, row: int) -> None:
+        self.centres[self.n_centres] = self.rows.read(row, row + 1)[0]
+        kernels.fill_apart(self.centres, self.n_centres, self.apart)
+        self.bounds[row], self.nearest[row] = -1.0, self.n_centres
+        self.chosen[self.found] = row
+        self.found += 1
+
+    def run(self) -> None:
+        """Alternate passes over the pool and choices among the rows with the largest bounds."""
+        while self.found < self.n:
+            active, threshold = self._active()
+            points = gather(self.rows, active)
+            bounds, nearest, seen = self.bounds[active], self.nearest[active], self.seen[active]
+            before = self.n_centres
+            rows = np.empty(self.n - self.found, dtype=np.int64)
+            after = kernels.take_farthest(
+                points, self.centres, before, self.n_covered + self.n, self.apart,
+                self.rows.dtype.type(threshold), bounds, nearest, seen, rows,
+            )  # fmt: skip
+            new = rows[: after - before]
+            nearest[new] = np.arange(before, after)
+            self.bounds[active], self.nearest[active], self.seen[active] = bounds, nearest, seen
+            self.chosen[self.found : self.found + len(new)] = active[new]
+            self.found += len(new)
+            if not len(new) and self.bounds.max() <= 0:
+                raise _too_few(self.n, self.found, self.rows.shape[0], self.n_covered)
+
+    def _active(self) -> tuple[NDArray[np.int64], float]:
+        """Rows with the largest bounds, and what no bound of another row exceeds."""
+        self._refresh(self._guess())
+        if len(self.bounds) <= self.capacity:
+            return np.arange(len(self.bounds)), -1.0
+        place = len(self.bounds) - self.capacity
+        threshold = np.partition(self.bounds, place)[place]
+        above = np.flatnonzero(self.bounds > threshold)
+        equal = np.flatnonzero(self.bounds == threshold)[: self.capacity - len(above)]
+        return np.sort(np.concatenate([above, equal])), float(threshold)
+
+    def _guess(self) -> float:
+        """About the distance that only the farthest rows exceed, from an even sample."""
+        total = len(self.bounds)
+        if total <= self.capacity:
+            return -1.0
+        step = max(1, total // SAMPLE_ROWS)
+        sample = np.arange(0, total, step)
+        points = gather(self.rows, sample)
+        bounds, nearest, seen = self.bounds[sample], self.nearest[sample], self.seen[sample]
+        floor = self.rows.dtype.type(-1.0)
+        kernels.refresh_rows(
+            points, 0, self.centres, self.n_centres, self.apart, floor, bounds, nearest, seen
+        )
+        self.bounds[sample], self.nearest[sample], self.seen[sample] = bounds, nearest, seen
+        wanted = max(0.0, 1.0 - 0.8 * self.capacity / total)
+        return float(np.quantile(bounds, wanted))
+
+    def _refresh(self, floor: float) -> None:
+        """Bring every bound to ``floor``, or to the exact distance where that is larger."""
+        level, n = self.rows.dtype.type(floor), self.n_centres
+        state = self.bounds, self.nearest, self.seen
+        sort = SORTED_FROM <= n <= TABLE and len(self.bounds) >= ROWS_PER_POINT * n
+        order, reach = by_distance(self.apart[:n, :n] if sort else self.apart[:0, :0])
+        for start, stop in blocks(self.rows):
+            if self.bounds[start:stop].max() <= level:
+                continue
+            block = self.rows.read(start, stop)
+            if sort:
+                kernels.refresh_sorted(block, start, self.centres, n, order, reach, level, *state)
+            else:
+                kernels.refresh_rows(block, start, self.centres, n, self.apart, level, *state)
+
+
+def by_distance(apart: Values) -> tuple[NDArray[np.int32], Values]:
+    """For each point all points from near to far, and their distances.
+
+    Args:
+        apart: (n, n) squared distances.
+    """
+    order = np.empty(apart.shape, dtype=np.int32)
+    for row, distances in zip(order, apart, strict=True):
+        row[:] = np.argsort(distances, kind="stable")
+    return order, np.sqrt(np.take_along_axis(apart, order, axis=1))
+
+
+def _too_few(n: int, found: int, pool: int, covered: int) -> TooFewRowsError:
+    known = " that differ from the covered set" if covered else ""
+    return TooFewRowsError(
+        f"Cannot choose {n} points: the pool of {pool} has only {found} different rows{known}; "
+        f"ask for at most {found}.",
+        found,
+    )

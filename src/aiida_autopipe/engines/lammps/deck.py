@@ -3,7 +3,8 @@
 `in.lammps` is the same whatever evaluates the potential. It includes `potential.lmp`, which defines
 the forces and two names the rest relies on: `v_autopipe_gamma_atom` (per atom) and
 `v_autopipe_gamma` (the largest). Two kinds of it exist: ML-PACE's `pace/extrapolation`, and
-`fix external`, where `autopipe-lammps` fills in forces from the built-in evaluator.
+`fix external`, where `autopipe-lammps` fills in forces from the built-in evaluator. A ZBL repulsion
+comes from the potential file in the second, and from LAMMPS (`hybrid/overlay`) in the first.
 
 Reference energies are in neither: B-basis files have no place for them, so `pe` is the interaction
 energy in both.
@@ -12,14 +13,19 @@ energy in both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
+from aiida_autopipe.core.ace.lammps_text import pair_commands
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.engines.lammps.settings import MdSettings, Segment
+
+if TYPE_CHECKING:
+    from aiida_autopipe.core.ace.zbl import ZBL
 
 INPUT_FILE = "in.lammps"
 POTENTIAL_FILE = "potential.lmp"
@@ -36,6 +42,9 @@ END_MESSAGE = "autopipe: end of input"
 
 # What both kinds of potential.lmp read. The B-basis form, because gamma is defined by B functions.
 POTENTIAL_FILES = ("potential.yaml", "potential.asi")
+
+VACUUM = 20.0
+"""Room between a molecule and its images at the start, Å."""
 
 _BAR_PER_GPA = 1.0e4
 _PS_PER_FS = 1.0e-3
@@ -58,6 +67,21 @@ def lammps_rotation(cell: NDArray[np.float64]) -> NDArray[np.float64]:
     return rotation
 
 
+def in_vacuum(atoms: Atoms) -> Atoms:
+    """The structure as LAMMPS can run it: a molecule in a periodic box, anything else as it is.
+
+    The box leaves VACUUM to the images on all sides, more than the range of any potential here.
+    """
+    if np.any(atoms.pbc):
+        return atoms
+    boxed: Atoms = atoms.copy()
+    size = np.ptp(atoms.positions, axis=0) + VACUUM
+    boxed.set_cell(np.diag(size))
+    boxed.positions += size / 2 - (atoms.positions.min(axis=0) + atoms.positions.max(axis=0)) / 2
+    boxed.pbc = True
+    return boxed
+
+
 def check_structure(atoms: Atoms, elements: Sequence[str]) -> None:
     """Raise InputError when the structure cannot be run with a potential for these elements."""
     unknown = sorted(set(atoms.symbols) - set(elements))
@@ -68,8 +92,8 @@ def check_structure(atoms: Atoms, elements: Sequence[str]) -> None:
         )
     if not all(atoms.pbc) or abs(atoms.cell.volume) < 1e-6:
         raise InputError(
-            "MD needs a structure that is periodic in three directions; put a molecule or a slab "
-            "into a cell with vacuum."
+            "MD needs a molecule without periodic directions, or a structure that is periodic in "
+            "three; put a slab into a cell with vacuum."
         )
     if len(atoms) < 2:
         raise InputError(
@@ -81,9 +105,12 @@ def check_structure(atoms: Atoms, elements: Sequence[str]) -> None:
 def data_file(atoms: Atoms, elements: Sequence[str]) -> str:
     """LAMMPS data file (atom_style atomic, units metal); type i is `elements[i - 1]`.
 
+    A molecule is put into a box, see `in_vacuum`.
+
     Raises:
         InputError: see `check_structure`.
     """
+    atoms = in_vacuum(atoms)
     check_structure(atoms, elements)
     rotation = lammps_rotation(atoms.cell.array)
     cell = atoms.cell.array @ rotation
@@ -109,11 +136,17 @@ def data_file(atoms: Atoms, elements: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def potential_include(settings: MdSettings, elements: Sequence[str], cutoff: float) -> str:
-    """Text of `potential.lmp` for the interface in the settings; cutoff in Å."""
+def potential_include(
+    settings: MdSettings, elements: Sequence[str], cutoff: float, zbl: ZBL | None = None
+) -> str:
+    """Text of `potential.lmp` for the interface in the settings.
+
+    elements: of each atom type, in any order; cutoff: in Å; zbl: the repulsion of the potential.
+    """
     if settings.interface == "library":
         lines = [
-            f"{MARKER} potential={POTENTIAL_FILES[0]} gamma_every={settings.gamma_every}",
+            f"{MARKER} potential={POTENTIAL_FILES[0]} gamma_every={settings.gamma_every} "
+            f"elements={','.join(elements)}",
             f"pair_style zero {cutoff:.10g} full",
             "pair_coeff * *",
             f"fix autopipe_gamma all property/atom {GAMMA_PROPERTY}",
@@ -123,10 +156,8 @@ def potential_include(settings: MdSettings, elements: Sequence[str], cutoff: flo
             f"variable autopipe_gamma equal f_{EXTERNAL_FIX}[1]",
         ]
     else:
-        files = " ".join(POTENTIAL_FILES)
         lines = [
-            "pair_style pace/extrapolation",
-            f"pair_coeff * * {files} {' '.join(elements)}",
+            *pair_commands("pace/extrapolation", POTENTIAL_FILES, elements, zbl),
             f"fix autopipe_gamma all pair {settings.gamma_every} pace/extrapolation gamma 1",
             "compute autopipe_gamma_max all reduce max f_autopipe_gamma",
             "variable autopipe_gamma_atom atom f_autopipe_gamma",

@@ -9,14 +9,14 @@ need no folding.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.errors import EngineError
+from aiida_autopipe.core.errors import EngineError, InputError
 from aiida_autopipe.engines.lammps.deck import EXTERNAL_FIX, GAMMA_PROPERTY
 
 # LAMMPS orders a symmetric tensor xx yy zz xy xz yz; ASE xx yy zz yz xz xy.
@@ -120,6 +120,7 @@ class ExternalForces:
         potential: PairPotential,
         gamma_every: int,
         stopped: Callable[[], bool],
+        elements: Sequence[str] | None = None,
     ) -> None:
         """Connect `potential` to the `fix external` of an open LAMMPS instance.
 
@@ -128,10 +129,15 @@ class ExternalForces:
             potential: gives energies, forces, virial and gamma.
             gamma_every: gamma is asked for when the step is a multiple of it.
             stopped: asked at every step; when true the run ends with that step.
+            elements: of each LAMMPS atom type; None for those of the potential, in its order.
+
+        Raises:
+            InputError: another number of types in LAMMPS, or an element the potential lacks.
         """
         self.error: BaseException | None = None
         self._instance = instance
         self._potential = potential
+        self._index_of_type = _element_indices(instance, potential, elements)
         self._gamma_every = gamma_every
         self._stopped = stopped
         self._library = instance.lib
@@ -221,7 +227,8 @@ class ExternalForces:
         owner_of_tag = np.zeros(int(tag.max()) + 1, dtype=np.int64)
         owner_of_tag[tag[:n_local]] = np.arange(n_local)
         self._owner = owner_of_tag[tag]
-        self._types = _view(instance.extract_atom("type"), (n_local,)).astype(np.int64) - 1
+        types = _view(instance.extract_atom("type"), (n_local,)).astype(np.int64)
+        self._types = self._index_of_type[types - 1]
 
         index = instance.find_pair_neighlist("zero")
         if index < 0:
@@ -242,6 +249,24 @@ class ExternalForces:
         self._centre = np.zeros(n_listed, dtype=np.int64)
         self._neighbour = np.zeros(n_listed, dtype=np.int64)
         self._vectors = np.zeros((n_listed, 3))
+
+
+def _element_indices(
+    instance: Any, potential: PairPotential, elements: Sequence[str] | None
+) -> NDArray[np.int64]:
+    """Index into the potential's elements of each LAMMPS atom type."""
+    names = list(potential.elements if elements is None else elements)
+    n_types, known = instance.extract_global("ntypes"), ", ".join(potential.elements)
+    if n_types != len(names):
+        raise InputError(
+            f"The structure file has {n_types} atom types but the potential is for "
+            f"{', '.join(names)}: they must be the same list."
+        )
+    if unknown := [name for name in names if name not in potential.elements]:
+        raise InputError(
+            f"An atom type stands for {unknown[0]}, but the potential knows only {known}."
+        )
+    return np.array([potential.elements.index(name) for name in names], dtype=np.int64)
 
 
 def _view(pointer: Any, shape: tuple[int, ...]) -> NDArray[Any]:

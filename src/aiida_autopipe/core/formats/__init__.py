@@ -1,0 +1,1 @@
+"""Files of structures, read and written frame by frame."""

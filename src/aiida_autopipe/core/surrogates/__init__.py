@@ -1,0 +1,1 @@
+"""Surrogates: models that are cheap enough to explore with, by name, file or import path."""

@@ -1,0 +1,1 @@
+"""Pacemaker: input.yaml from settings, and what became of a fit from its log and metrics."""

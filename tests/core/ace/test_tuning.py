@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from aiida_autopipe.core.ace.equations import Choice, Equations, FewRows, RowWeights
+from aiida_autopipe.core.ace.settings import FitSettings
+from aiida_autopipe.core.ace.tuning import (
+    cross_validation_score,
+    fold_solutions,
+    start_choice,
+    tune,
+)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def noisy(rng: np.random.Generator, noise: float, qr: bool = False) -> Equations:
+    """25 functions of growing degree, of which only the first five matter."""
+    truth = np.concatenate([np.ones(5), np.zeros(20)])
+    equations = Equations(np.arange(1.0, 26.0), 4, qr)
+    for fold in range(4):
+        for kind, count, scale in (("energy", 6, 0.1), ("forces", 12, 1.0)):
+            rows = rng.normal(size=(count, 25))
+            targets = rows @ truth + scale * noise * rng.normal(size=count)
+            equations.sums[kind][fold].add_rows(rows, targets, np.ones(count))
+    return equations
+
+
+def test_noise_asks_for_a_stronger_prior(rng: np.random.Generator) -> None:
+    settings = FitSettings(energy_weight=10.0)
+    quiet, loud = (tune(noisy(rng, n), settings).choice for n in (1e-3, 3.0))
+    assert loud.regularisation > 100 * quiet.regularisation
+    assert quiet.weights.energy == loud.weights.energy == 10.0
+
+
+def test_the_choice_is_better_than_where_it_began(rng: np.random.Generator) -> None:
+    equations = noisy(rng, 1.0)
+    tuned = tune(equations, FitSettings())
+    begin = cross_validation_score(equations, start_choice(FitSettings()))
+    assert tuned.score < begin
+    assert tuned.score == cross_validation_score(equations, tuned.choice)
+
+
+def test_threads_and_solvers_agree() -> None:
+    choices = [
+        tune(noisy(np.random.default_rng(1), 1.0, qr), FitSettings(), threads=threads)
+        for qr, threads in ((False, 1), (False, 3), (True, 2))
+    ]
+    assert choices[0] == choices[1]
+    assert choices[0].choice == choices[2].choice
+    assert choices[0].score == pytest.approx(choices[2].score, abs=1e-6)
+
+
+def test_given_numbers_are_left_alone(rng: np.random.Generator) -> None:
+    settings = FitSettings(
+        energy_weight=7.0, stress_weight=2.0, regularisation=0.05, smoothness=1.5
+    )
+    expected = Choice(RowWeights(7.0, 1.0, 2.0), 0.05, 1.5)
+    assert tune(noisy(rng, 1.0), settings).choice == expected
+
+
+def test_without_folds_nothing_is_chosen(rng: np.random.Generator) -> None:
+    equations = Equations(np.ones(3), 1)
+    equations.sums["forces"][0].add_rows(rng.normal(size=(9, 3)), rng.normal(size=9), np.ones(9))
+    assert tune(equations, FitSettings()).choice == start_choice(FitSettings())
+
+
+def test_kept_rows_are_judged_by_their_absolute_errors(rng: np.random.Generator) -> None:
+    equations = noisy(rng, 1.0)
+    choice = start_choice(FitSettings())
+    rows, targets = rng.normal(size=(8, 25)), rng.normal(size=8)
+    folds = np.arange(8) % 4
+    weight = rng.uniform(0.5, 2.0, size=8)
+    kept = FewRows(rows, targets, weight, folds, np.arange(8))
+    equations.kept = {"energy": kept, "forces": kept}
+    solutions = fold_solutions(equations, choice)
+    errors = np.abs([rows[i] @ solutions[folds[i]] - targets[i] for i in range(8)])
+    expected = np.log(errors @ weight / weight.sum() + 1e-8)
+    assert cross_validation_score(equations, choice) == pytest.approx(expected)
