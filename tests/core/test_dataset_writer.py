@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from ase.build import bulk, molecule
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.dataset_writer import DatasetWriter
 from aiida_autopipe.core.errors import DataError, InputError
-from aiida_autopipe.core.journal import has_journal
+from aiida_autopipe.core.hdf5 import open_committed
+from aiida_autopipe.core.journal import JournaledFile, has_journal
 
 
 def structure(k: int) -> Atoms:
@@ -313,6 +315,41 @@ def test_death_in_any_system_call(path: Path) -> None:
     assert number > 20
 
 
+def test_the_committed_state_outlives_a_commit_that_shortens_the_file(path: Path) -> None:
+    """HDF5 gives up space at the end when the last chunk moves into a gap."""
+    with h5py.File(path, "w") as handle:
+        handle["kept"] = np.arange(10)
+        handle["last"] = np.random.default_rng(0).random(5000)
+    size = path.stat().st_size
+
+    def remove(dies_at: int) -> None:
+        if dies_at >= 0:
+            dying_at(dies_at, torn=False)
+        file = JournaledFile(path, writable=True)
+        handle = h5py.File(file, "r+")
+        del handle["last"]
+        handle.flush()
+        file.commit()
+        handle.close()
+        file.commit()
+        file.close()
+
+    before, died, number = path.read_bytes(), True, 0
+    while died:
+        path.write_bytes(before)
+        status = os.waitpid(in_child(partial(remove, number)), 0)[1]
+        died = os.waitstatus_to_exitcode(status) == 9
+        with open_committed(path) as handle:
+            np.testing.assert_array_equal(handle["kept"], np.arange(10))
+            assert len(handle.get("last", np.empty(5000))) == 5000
+            if "last" in handle:
+                assert 0 < handle["last"][:].max() < 1
+        number += 1
+    assert number > 5
+    JournaledFile(path, writable=True).close()
+    assert path.stat().st_size < size
+
+
 def test_kill_at_random_moments(path: Path) -> None:
     def run() -> None:
         with DatasetWriter(path, append=True) as writer:
@@ -328,9 +365,10 @@ def test_kill_at_random_moments(path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         data = Dataset.read_hdf5(path)
-        assert_right(data)
         assert len(data) >= length
         length = len(data)
+        if length > 0:  # an empty dataset is none to validate
+            assert_right(data)
     assert length > 0
 
 

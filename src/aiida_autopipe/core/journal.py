@@ -194,8 +194,12 @@ class JournaledFile(io.RawIOBase):
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length of the file; it never becomes shorter than the committed state."""
-        self._size = self._position if size is None else size
+        """Set the length of the file; it never becomes shorter than the committed state.
+
+        HDF5 asks for that when the last chunk has moved into a gap. What it gives up is still part
+        of the state that survives until the next commit; the next writer cuts it off.
+        """
+        self._size = max(self._committed, self._position if size is None else size)
         return self._size
 
     def flush(self) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,11 +39,12 @@ def chgnet(*, device: Device = "auto", model: str | None = None) -> Any:
     networks = _import("chgnet.model", "chgnet", "chgnet")
     place = choose_device(torch, device)
     options = {} if model is None else {"model_name": model}
-    with silent():
+    with silent(), _single_precision(torch):
         network = networks.CHGNet.load(verbose=False, use_device=place, **options)
         calculator = dynamics.CHGNetCalculator(
             network, use_device=place, on_isolated_atoms="ignore"
         )
+    _calculate_in_single_precision(calculator, torch)
     calculator.surrogate_elements = tuple(chemical_symbols[1 : LAST_OF_CHGNET + 1])
     calculator.surrogate_periodic_only = True
     return calculator
@@ -62,8 +64,9 @@ def sevennet(*, device: Device = "auto", model: str = "7net-0") -> Any:
         )  # Before SevenNet: it makes e3nn read its constants in new versions of torch.
     calculators = _import("sevenn.calculator", "sevennet", "sevenn")
     place = choose_device(torch, device)
-    with silent():
+    with silent(), _single_precision(torch):
         calculator = calculators.SevenNetCalculator(model, device=torch.device(place))
+    _calculate_in_single_precision(calculator, torch)
     calculator.surrogate_elements = tuple(chemical_symbols[z] for z in calculator.type_map)
     return calculator
 
@@ -128,6 +131,27 @@ def ase(*, calculator: str, keywords: Mapping[str, Any] | None = None) -> Any:
         raise InputError(
             f"The calculator {calculator} cannot be made with its keywords: {error}."
         ) from error
+
+
+@contextmanager
+def _single_precision(torch: ModuleType) -> Iterator[None]:
+    """PyTorch makes numbers of single precision; other models change that for the whole process."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _calculate_in_single_precision(calculator: Any, torch: ModuleType) -> None:
+    calculate = calculator.calculate
+
+    def in_single_precision(*arguments: Any, **keywords: Any) -> None:
+        with _single_precision(torch):
+            calculate(*arguments, **keywords)
+
+    calculator.calculate = in_single_precision
 
 
 def _foundation_model(text: str) -> Any:

@@ -1,0 +1,34 @@
+"""The surrogates beside other models in one process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from ase.build import bulk
+
+from aiida_autopipe.core.surrogates.models import chgnet
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """As a MACE model of double precision leaves the process."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("loaded_in_double", [False, True])
+def test_chgnet_does_not_follow_the_precision_that_others_set(loaded_in_double: bool) -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = chgnet(device="cpu")
+    expected = atoms.get_potential_energy()
+    with double_precision():
+        if loaded_in_double:
+            atoms.calc = chgnet(device="cpu")
+        atoms.calc.reset()
+        assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-6)
+        assert torch.get_default_dtype() == torch.float64
