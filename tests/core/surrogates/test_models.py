@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase.build import bulk
 
+from aiida_autopipe.core.explore.runner import quietly_in_one_thread
 from aiida_autopipe.core.surrogates.models import chgnet
 
 
@@ -25,8 +26,9 @@ def double_precision() -> Iterator[None]:
 def test_chgnet_does_not_follow_the_precision_that_others_set(loaded_in_double: bool) -> None:
     atoms = bulk("Cu", cubic=True)
     atoms.calc = chgnet(device="cpu")
-    expected = atoms.get_potential_energy()
-    with double_precision():
+    with quietly_in_one_thread():
+        expected = atoms.get_potential_energy()
+    with double_precision(), quietly_in_one_thread():
         if loaded_in_double:
             atoms.calc = chgnet(device="cpu")
         atoms.calc.reset()
