@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import Dict, Int
+from aiida.orm import ArrayData, Dict, Int
 from ase.build import bulk
 
 from aiida_autopipe.calculations.lammps import LammpsCalculation, potential_files
@@ -100,6 +100,61 @@ def test_halt_by_gamma_is_success(builder: Any) -> None:
     assert results["gamma_max"] > 3.0
     assert "above gamma_halt 3" in results["halt_reason"]
     assert outputs["frames"].get_dataset().columns["step"][-1] == results["halt_step"]
+
+
+def test_a_halted_run_goes_on_with_another_potential(builder: Any, saved: list[Path]) -> None:
+    """The clock goes on, and the schedule where it was."""
+    ramp = {"ensemble": "nvt", "temperature_K": [50, 4000], "steps": 1000}
+    builder.settings = Dict({**SETTINGS, "segments": [ramp], "gamma_halt": 2.0})
+    outputs, first = run_get_node(builder)
+    halted, restart = outputs["results"], outputs["restart"]
+    step = int(restart.get_array("step"))
+    assert halted["halted"] and 0 < step <= halted["halt_step"]
+    assert restart.get_array("gamma").max() <= SETTINGS["gamma_select"]
+
+    builder.restart = restart
+    builder.settings = Dict({**SETTINGS, "segments": [ramp], "gamma_halt": 1e9})
+    outputs, second = run_get_node(builder)
+    assert second.is_finished_ok, second.exit_message
+    results, trace = outputs["results"], outputs["trace"]
+    assert (results["first_step"], results["steps_done"]) == (step, 1000)
+    assert results["survival"] == 1.0
+    assert trace.get_array("step")[0] == step
+    assert trace.get_array("time_ps")[0] == pytest.approx(step * 0.002)
+    before = first.outputs.trace
+    joint = np.flatnonzero(before.get_array("step") == step)[0]
+    for name in ("temperature_K", "potential_energy", "volume"):
+        joined = trace.get_array(name)[0], before.get_array(name)[joint]
+        assert joined[0] == pytest.approx(joined[1], rel=1e-4), name
+
+
+def test_restarts_that_do_not_fit(builder: Any) -> None:
+    arrays = {
+        "step": np.array(80),
+        "numbers": np.full(3, 29),
+        "positions": np.zeros((3, 3)),
+        "velocities": np.zeros((3, 3)),
+        "cell": np.eye(3),
+    }
+    builder.restart = _restart(arrays)
+    with pytest.raises(ValueError, match="has other atoms than the structure"):
+        run_get_node(builder)
+    size = builder.structure.get_dataset().n_atoms
+    arrays |= {"numbers": np.full(size, 29), "positions": np.zeros((size, 3))}
+    builder.restart = _restart(arrays)
+    with pytest.raises(ValueError, match="of 80 steps cannot go on from step 80"):
+        run_get_node(builder)
+    del arrays["velocities"]
+    builder.restart = _restart(arrays)
+    with pytest.raises(ValueError, match="The restart has no array 'velocities'"):
+        run_get_node(builder)
+
+
+def _restart(arrays: dict[str, Any]) -> ArrayData:
+    node = ArrayData()
+    for name, array in arrays.items():
+        node.set_array(name, array)
+    return node
 
 
 def test_lost_atoms_still_give_what_was_seen(builder: Any) -> None:

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
@@ -15,6 +16,7 @@ from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.engines.lammps import deck
+from aiida_autopipe.engines.lammps.results import restart_structure
 from aiida_autopipe.engines.lammps.settings import MdSettings
 
 # LAMMPS ends by itself after this part of the job's time limit, so that its files are complete.
@@ -28,7 +30,7 @@ class LammpsCalculation(CalcJob):
     """
 
     # Raise it with any change that gives other results for the same inputs: old ones stop counting.
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -48,6 +50,13 @@ class LammpsCalculation(CalcJob):
             help="Fields of aiida_autopipe.engines.lammps.settings.MdSettings.",
         )
         spec.input("seed", valid_type=Int, help="Decides the initial velocities.")
+        spec.input(
+            "restart",
+            valid_type=ArrayData,
+            required=False,
+            help="Go on from here, keeping the clock: output `restart` of a run of the same "
+            "structure and segments, with this potential or another.",
+        )
         options: Any = spec.inputs["metadata"]
         options["options"]["parser_name"].default = "autopipe.lammps"
         options["options"]["resources"].default = {
@@ -70,6 +79,13 @@ class LammpsCalculation(CalcJob):
             help="Arrays step, time_ps, temperature_K, pressure, volume, potential_energy, "
             "gamma_max.",
         )
+        spec.output(
+            "restart",
+            valid_type=ArrayData,
+            required=False,
+            help="The last frame not above gamma_select: step, numbers, positions, velocities "
+            "(Å/fs), cell, gamma.",
+        )
         spec.output("results", valid_type=Dict, required=False, help="How the run went.")
         spec.default_output_node = "results"
         _define_exit_codes(spec)
@@ -81,13 +97,18 @@ class LammpsCalculation(CalcJob):
         elements = potential.elements
         # Only ML-PACE cannot find the repulsion in the files by itself.
         zbl = potential.get_zbl() if settings.interface == "ml-pace" else None
-        atoms = self.inputs.structure.get_dataset().atoms(0)
+        start = deck.in_vacuum(self.inputs.structure.get_dataset().atoms(0))
+        rotation = deck.lammps_rotation(start.cell.array)
+        first_step, atoms = None, start
+        if "restart" in self.inputs:
+            first_step, atoms = restart_structure(restart_values(self.inputs.restart))
+        seed = self.inputs.seed.value
         limit = self.inputs.metadata.options.get("max_wallclock_seconds", None)
         timeout = None if limit is None else max(1, int(_TIMEOUT_FRACTION * limit))
         texts = {
-            deck.INPUT_FILE: deck.input_deck(settings, elements, self.inputs.seed.value, timeout),
+            deck.INPUT_FILE: deck.input_deck(settings, elements, seed, timeout, first_step),
             deck.POTENTIAL_FILE: deck.potential_include(settings, elements, potential.cutoff, zbl),
-            deck.DATA_FILE: deck.data_file(atoms, elements),
+            deck.DATA_FILE: deck.data_file(atoms, elements, rotation),
         }
         for name, text in texts.items():
             folder.create_file_from_filelike(BytesIO(text.encode()), name, mode="wb")
@@ -178,9 +199,28 @@ def validate_inputs(values: dict[str, Any], _: Any) -> str | None:
             deck.in_vacuum(values["structure"].get_dataset().atoms(0)), potential.elements
         )
         potential_files(potential)
+        if "restart" in values and "settings" in values:
+            _check_restart(values)
     except InputError as error:
         return str(error)
     return None
+
+
+def _check_restart(values: dict[str, Any]) -> None:
+    """Raise InputError where a run cannot go on from the restart node."""
+    restart = restart_values(values["restart"])
+    missing = sorted({"step", "numbers", "positions", "velocities", "cell"} - set(restart))
+    if missing:
+        raise InputError(f"The restart has no array '{missing[0]}'; it is no output of a run.")
+    start = values["structure"].get_dataset().atoms(0)
+    if not np.array_equal(start.numbers, restart["numbers"]):
+        raise InputError("The restart has other atoms than the structure that the run began with.")
+    MdSettings.from_dict(values["settings"].get_dict()).remaining(int(restart["step"]))
+
+
+def restart_values(node: ArrayData) -> dict[str, Any]:
+    """Arrays of a restart node by name."""
+    return {name: node.get_array(name) for name in node.get_arraynames()}
 
 
 def potential_files(potential: PotentialData) -> dict[str, str]:

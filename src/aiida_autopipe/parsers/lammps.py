@@ -25,7 +25,7 @@ from aiida_autopipe.engines.lammps.parse import (
     parse_log,
     parse_trace,
 )
-from aiida_autopipe.engines.lammps.results import sampled_frames, summarise
+from aiida_autopipe.engines.lammps.results import restart_arrays, sampled_frames, summarise
 from aiida_autopipe.engines.lammps.settings import MdSettings
 
 _STDERR_CHARACTERS = 300
@@ -54,16 +54,18 @@ class LammpsParser(Parser):
         log = parse_log(self._text(deck.LOG_FILE), self._scheduler_stderr())
         has_trace = deck.TRACE_FILE in names
         trace = parse_trace(self._text(deck.TRACE_FILE) if has_trace else "")
-        frames = sampled_frames(
-            self._dump(folder, deck.FRAMES_FILE),
-            self._dump(folder, deck.SAFE_PATTERN),
-            trace,
-            settings,
-        )
-        results = summarise(log, trace, frames, settings)
+        safe = self._dump(folder, deck.SAFE_PATTERN)
+        restart = restart_arrays(safe, settings)
+        candidates = self._without_box(self._dump(folder, deck.FRAMES_FILE))
+        frames = sampled_frames(candidates, self._without_box(safe), trace, settings)
+        inputs = self.node.inputs
+        first = int(inputs.restart.get_array("step")) if "restart" in inputs else 0
+        results = summarise(log, trace, frames, settings, first)
         self.out("results", Dict(results))
         if len(trace.step):
-            self.out("trace", _array_data(trace))
+            self.out("trace", _array_data({f.name: getattr(trace, f.name) for f in fields(trace)}))
+        if restart is not None:
+            self.out("restart", _array_data(restart))
         if frames is not None:
             self.out("frames", DatasetData(frames))
         return self._exit_code(log, trace, results, bool(len(trace.step)))
@@ -71,13 +73,16 @@ class LammpsParser(Parser):
     def _dump(self, folder: Path, pattern: str) -> list[Frame]:
         start = self.node.inputs.structure.get_dataset().atoms(0)
         rotation = deck.lammps_rotation(deck.in_vacuum(start).cell.array)
-        frames = [
+        return [
             frame
             for path in sorted(folder.glob(pattern))
             for frame in parse_dump(_decoded(path.read_bytes(), path.name), len(start), rotation)
         ]
-        if not np.any(start.pbc):
-            for frame in frames:  # the box was that of the program, not the molecule's
+
+    def _without_box(self, frames: list[Frame]) -> list[Frame]:
+        """The box around a molecule was that of the program."""
+        if not np.any(self.node.inputs.structure.get_dataset().atoms(0).pbc):
+            for frame in frames:
                 frame.atoms.set_cell(None)
                 frame.atoms.pbc = False
         return frames
@@ -127,8 +132,8 @@ def _decoded(content: bytes, name: str) -> str:
         raise EngineError(f"{name} is not text: {error.reason} at byte {error.start}.") from error
 
 
-def _array_data(trace: Trace) -> ArrayData:
+def _array_data(arrays: Mapping[str, Any]) -> ArrayData:
     node = ArrayData()
-    for field in fields(trace):
-        node.set_array(field.name, getattr(trace, field.name))
+    for name, array in arrays.items():
+        node.set_array(name, np.asarray(array))
     return node

@@ -34,7 +34,7 @@ def md_settings(*segments: dict[str, Any], **change: Any) -> dict[str, Any]:
 
 
 def segment(ensemble: str, steps: int, kelvin: float = 300.0, **change: Any) -> dict[str, Any]:
-    return {"ensemble": ensemble, "steps": steps, "temperature_K": [kelvin, kelvin], **change}
+    return {"ensemble": ensemble, "steps": steps, "temperature_K": [kelvin, kelvin]} | change
 
 
 def write_inputs(

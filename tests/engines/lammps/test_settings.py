@@ -19,7 +19,7 @@ def test_defaults_and_conversion() -> None:
     settings = MdSettings.from_dict(VALID)
     assert settings.segments == (
         Segment("nvt", 100, (300.0, 600.0)),
-        Segment("npt", 50, (600.0, 600.0), 1.5),
+        Segment("npt", 50, (600.0, 600.0), (1.5, 1.5)),
     )
     assert settings.steps == 150
     assert (settings.interface, settings.gamma_every, settings.gamma_halt) == ("library", 10, 10.0)

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.lammps_text import pair_commands
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.engines.lammps.settings import MdSettings, Segment
+from aiida_autopipe.engines.lammps.settings import AXES, MdSettings, Segment
 
 if TYPE_CHECKING:
     from aiida_autopipe.core.ace.zbl import ZBL
@@ -48,6 +48,8 @@ VACUUM = 20.0
 
 _BAR_PER_GPA = 1.0e4
 _PS_PER_FS = 1.0e-3
+_A_PER_PS = 1.0e3 * units.fs
+"""ASE's unit of velocity in Å/ps."""
 # LAMMPS' own recommendation for damping times, in time steps.
 _THERMOSTAT_STEPS = 100
 _BAROSTAT_STEPS = 1000
@@ -102,17 +104,28 @@ def check_structure(atoms: Atoms, elements: Sequence[str]) -> None:
         )
 
 
-def data_file(atoms: Atoms, elements: Sequence[str]) -> str:
+def data_file(
+    atoms: Atoms,
+    elements: Sequence[str],
+    rotation: NDArray[np.float64] | None = None,
+) -> str:
     """LAMMPS data file (atom_style atomic, units metal); type i is `elements[i - 1]`.
 
     A molecule is put into a box, see `in_vacuum`.
+
+    Args:
+        atoms: the structure; its velocities are written where it has any.
+        elements: of each atom type.
+        rotation: that of the structure a run began with, when it goes on from another; None makes
+            one for the cell.
 
     Raises:
         InputError: see `check_structure`.
     """
     atoms = in_vacuum(atoms)
     check_structure(atoms, elements)
-    rotation = lammps_rotation(atoms.cell.array)
+    if rotation is None:
+        rotation = lammps_rotation(atoms.cell.array)
     cell = atoms.cell.array @ rotation
     tilts = (cell[1, 0], cell[2, 0], cell[2, 1])
     lines = [
@@ -133,6 +146,11 @@ def data_file(atoms: Atoms, elements: Sequence[str]) -> str:
     rows = zip(types, atoms.positions @ rotation, strict=True)
     for index, (kind, (x, y, z)) in enumerate(rows, start=1):
         lines.append(f"{index} {kind} {x:.15g} {y:.15g} {z:.15g}")
+    if atoms.has("momenta"):
+        lines += ["", "Velocities", ""]
+        velocities = atoms.get_velocities() * _A_PER_PS @ rotation
+        for index, (x, y, z) in enumerate(velocities, start=1):
+            lines.append(f"{index} {x:.15g} {y:.15g} {z:.15g}")
     return "\n".join(lines) + "\n"
 
 
@@ -167,7 +185,11 @@ def potential_include(
 
 
 def input_deck(
-    settings: MdSettings, elements: Sequence[str], seed: int, timeout_seconds: int | None = None
+    settings: MdSettings,
+    elements: Sequence[str],
+    seed: int,
+    timeout_seconds: int | None = None,
+    first_step: int | None = None,
 ) -> str:
     """Text of `in.lammps`.
 
@@ -176,10 +198,16 @@ def input_deck(
         elements: element of each atom type.
         seed: any integer; it decides the initial velocities.
         timeout_seconds: LAMMPS ends the run by itself, with its files complete, after this time.
+        first_step: go on from this step, with the velocities of the data file; None begins.
+
+    Raises:
+        InputError: no step is left after `first_step`.
     """
     every = settings.gamma_every
     dump = f"all custom {every}"
     columns = "id element xu yu zu v_autopipe_gamma_atom"
+    timestep = settings.timestep_fs * _PS_PER_FS
+    segments = settings.remaining(first_step or 0)
     dump_format = f"element {' '.join(elements)} sort id format float %.15g"
     trace = "$(step) $(time) $(temp) $(press) $(vol) $(pe) $(v_autopipe_gamma)"
     lines = [
@@ -188,13 +216,13 @@ def input_deck(
         "boundary p p p",
         "box tilt large",
         f"read_data {DATA_FILE}",
+        *([] if first_step is None else [_clock(first_step, timestep)]),
         "neighbor 1.0 bin",
         "neigh_modify every 1 delay 0 check yes",
         f"include {POTENTIAL_FILE}",
         "",
-        f"timestep {settings.timestep_fs * _PS_PER_FS:.10g}",
-        f"velocity all create {settings.segments[0].temperature_K[0]:.10g} {lammps_seed(seed)} "
-        "mom yes rot no dist gaussian",
+        f"timestep {timestep:.10g}",
+        *([_velocities(segments[0], seed)] if first_step is None else []),
         f"thermo {settings.thermo_every}",
         "thermo_style custom step time temp press vol pe etotal",
         "thermo_modify lost error flush yes",
@@ -207,7 +235,7 @@ def input_deck(
         f"dump autopipe_frames {dump} {FRAMES_FILE} {columns}",
         f"dump_modify autopipe_frames {dump_format} skip v_autopipe_is_safe",
         # Two files in turn: a run that is killed while it writes one still has the other.
-        f"dump autopipe_safe {dump} {SAFE_PATTERN} {columns}",
+        f"dump autopipe_safe {dump} {SAFE_PATTERN} {columns} vx vy vz",
         f"dump_modify autopipe_safe {dump_format} skip v_autopipe_is_candidate maxfiles 2",
         "",
         # A soft halt also skips every later run command.
@@ -216,23 +244,46 @@ def input_deck(
     ]
     if timeout_seconds is not None:
         lines.append(f"timer timeout {timeout_seconds} every {every}")
-    for index, segment in enumerate(settings.segments, start=1):
+    begun = len(settings.segments) - len(segments)
+    for index, segment in enumerate(segments, start=begun + 1):
         lines += ["", f"# segment {index} of {len(settings.segments)}"]
-        lines += _segment(segment, settings.timestep_fs * _PS_PER_FS)
+        lines += _segment(segment, timestep)
     lines += ["", f'print "{END_MESSAGE}"']
     return "\n".join(lines) + "\n"
+
+
+def _clock(first_step: int, timestep: float) -> str:
+    return f"reset_timestep {first_step} time {first_step * timestep:.10g}"
+
+
+def _velocities(segment: Segment, seed: int) -> str:
+    kelvin = f"{segment.temperature_K[0]:.10g}"
+    return f"velocity all create {kelvin} {lammps_seed(seed)} mom yes rot no dist gaussian"
 
 
 def _segment(segment: Segment, timestep: float) -> list[str]:
     start, stop = segment.temperature_K
     ramp = f"temp {start:.10g} {stop:.10g} {_THERMOSTAT_STEPS * timestep:.10g}"
-    bar = f"{segment.pressure_GPa * _BAR_PER_GPA:.10g}"
-    style = {
-        "nve": "nve",
-        "nvt": f"nvt {ramp}",
-        "npt": f"npt {ramp} iso {bar} {bar} {_BAROSTAT_STEPS * timestep:.10g}",
+    fixes = {
+        "nve": ["nve"],
+        "nvt": ["nvt", ramp],
+        "npt": ["npt", ramp, _barostat(segment, timestep)],
     }[segment.ensemble]
-    return [f"fix autopipe_md all {style}", f"run {segment.steps}", "unfix autopipe_md"]
+    lines = [f"fix autopipe_md all {' '.join(fixes)}"]
+    if segment.strain_rate_per_ps:
+        rates = (f"{axis} erate {rate:.10g}" for axis, rate in segment.strain_rate_per_ps.items())
+        # Atoms move with the box.
+        lines.append(f"fix autopipe_strain all deform 1 {' '.join(rates)} remap x")
+    lines += [f"run {segment.steps}", "unfix autopipe_md"]
+    return [*lines, "unfix autopipe_strain"] if segment.strain_rate_per_ps else lines
+
+
+def _barostat(segment: Segment, timestep: float) -> str:
+    start, stop = (f"{pressure * _BAR_PER_GPA:.10g}" for pressure in segment.pressure_GPa)
+    target = f"{start} {stop} {_BAROSTAT_STEPS * timestep:.10g}"
+    if not segment.strain_rate_per_ps:
+        return f"{segment.coupling} {target}"
+    return " ".join(f"{a} {target}" for a in AXES if a not in segment.strain_rate_per_ps)
 
 
 def lammps_seed(seed: int) -> int:

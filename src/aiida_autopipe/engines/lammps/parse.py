@@ -102,7 +102,8 @@ class Frame:
 
     Attributes:
         step: MD step.
-        atoms: structure in the orientation of the input structure, atoms in its order, unwrapped.
+        atoms: structure in the orientation of the input structure, atoms in its order, unwrapped;
+            with velocities where the dump has them.
         gamma: (n,) extrapolation grades.
     """
 
@@ -176,7 +177,7 @@ def parse_trace(text: str) -> Trace:
 
 
 def parse_dump(text: str, n_atoms: int, rotation: NDArray[np.float64]) -> list[Frame]:
-    """Frames of a dump with columns id element xu yu zu and gamma, rotated back.
+    """Frames of a dump with columns id element xu yu zu, gamma and perhaps vx vy vz, rotated back.
 
     Args:
         text: the dump file.
@@ -211,7 +212,7 @@ def _parse_frame(block: str, rotation: NDArray[np.float64]) -> Frame | None:
     cell, origin = _box([line.split() for line in lines[4:7]])
     rows = [line.split() for line in lines[8 : 8 + n_atoms]]
     rows.sort(key=lambda row: int(row[0]))
-    table = np.array([[float(word) for word in row[2:6]] for row in rows])
+    table = np.array([[float(word) for word in row[2:9]] for row in rows])
     if not np.all(np.isfinite(table)):
         return None
     atoms = Atoms(
@@ -220,6 +221,8 @@ def _parse_frame(block: str, rotation: NDArray[np.float64]) -> Frame | None:
         cell=cell @ rotation.T,
         pbc=True,
     )
+    if lines[7].split()[-3:] == ["vx", "vy", "vz"]:
+        atoms.set_velocities(table[:, 4:7] @ rotation.T / (1e3 * units.fs))
     return Frame(step=int(lines[0]), atoms=atoms, gamma=table[:, 3])
 
 

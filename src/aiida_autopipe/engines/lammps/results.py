@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
 
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.engines.lammps.parse import Frame, Log, Outcome, Trace, outcome, spread
@@ -50,29 +52,59 @@ def sampled_frames(
     )
 
 
+def restart_arrays(safe: Sequence[Frame], settings: MdSettings) -> dict[str, NDArray[Any]] | None:
+    """The last safe frame with its velocities, from which the simulation can go on; None without.
+
+    Arrays: step (), numbers (n,), positions (n, 3) in Å, velocities (n, 3) in Å/fs, cell (3, 3) in
+    Å, gamma (n,).
+    """
+    known = [f for f in safe if f.atoms.has("momenta") and f.gamma.max() <= settings.gamma_select]
+    if not known:
+        return None
+    last = max(known, key=lambda frame: frame.step)
+    return {
+        "step": np.array(last.step),
+        "numbers": last.atoms.numbers,
+        "positions": last.atoms.positions,
+        "velocities": last.atoms.get_velocities() * units.fs,
+        "cell": last.atoms.cell.array,
+        "gamma": last.gamma,
+    }
+
+
+def restart_structure(arrays: Mapping[str, NDArray[Any]]) -> tuple[int, Atoms]:
+    """Step and structure, with velocities, of what `restart_arrays` gave."""
+    atoms = Atoms(arrays["numbers"], arrays["positions"], cell=arrays["cell"], pbc=True)
+    atoms.set_velocities(arrays["velocities"] / units.fs)
+    return int(arrays["step"]), atoms
+
+
 def summarise(
-    log: Log, trace: Trace, frames: Dataset | None, settings: MdSettings
+    log: Log, trace: Trace, frames: Dataset | None, settings: MdSettings, first_step: int = 0
 ) -> dict[str, Any]:
     """JSON-able summary of a run that ended in any way.
 
-    `survival` is the fraction of the steps asked for that were made before the run ended;
+    All steps count from the beginning of the simulation, also where the run went on from
+    `first_step`. `survival` is the fraction of the steps asked of this run that were made before it
+    ended;
     `gamma_max` and `gamma_mean` are over the largest gamma of each trace point (and of the frames,
     for the maximum).
     """
     ending = outcome(log, trace)
-    seen = [0]
+    seen = [first_step]
     if len(trace.step):
         seen.append(int(trace.step[-1]))
     if frames is not None:
         seen.append(int(frames.columns["step"].max()))
     if log.halt_step is not None:
         seen.append(log.halt_step)
-    steps_done = min(max(log.steps, *seen), settings.steps)
+    steps_done = min(max(first_step + log.steps, *seen), settings.steps)
     gammas = trace.gamma_max[np.isfinite(trace.gamma_max)]
     largest = gammas if frames is None else np.append(gammas, frames.columns["gamma_max"])
     atom_steps = log.steps * log.n_atoms
     return {
         "outcome": str(ending),
+        "first_step": first_step,
         "steps_done": steps_done,
         "steps_asked": settings.steps,
         "halted": ending is Outcome.HALTED,
@@ -80,7 +112,7 @@ def summarise(
         "halt_reason": _halt_reason(log, settings),
         "gamma_max": float(largest.max()) if len(largest) else None,
         "gamma_mean": float(gammas.mean()) if len(gammas) else None,
-        "survival": steps_done / settings.steps,
+        "survival": (steps_done - first_step) / (settings.steps - first_step),
         "wall_seconds": log.loop_seconds,
         "lammps_version": log.version,
         "seconds_per_atom_step": log.loop_seconds / atom_steps if atom_steps else None,

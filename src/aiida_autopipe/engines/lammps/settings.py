@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,8 @@ from aiida_autopipe.core.errors import InputError
 
 Interface = Literal["library", "ml-pace"]
 Ensemble = Literal["nve", "nvt", "npt"]
+Coupling = Literal["iso", "aniso", "tri"]
+AXES = ("x", "y", "z")
 
 
 @dataclass(frozen=True)
@@ -19,17 +21,23 @@ class Segment:
     """One stretch of a run in one ensemble.
 
     Attributes:
-        ensemble: 'nve', 'nvt' (Nosé-Hoover) or 'npt' (Nosé-Hoover, isotropic).
+        ensemble: 'nve', 'nvt' (Nosé-Hoover) or 'npt' (Nosé-Hoover).
         steps: number of time steps.
         temperature_K: at the start and at the end; only the first matters for 'nve', and there only
             when it is the first segment (initial velocities).
-        pressure_GPa: target of 'npt'.
+        pressure_GPa: target of 'npt', at the start and at the end.
+        coupling: what 'npt' changes: the volume ('iso'), the three lengths ('aniso') or also the
+            angles ('tri').
+        strain_rate_per_ps: by axis x, y, z, the change of its length per ps as a part of what it is
+            at the start of the segment; 'npt' leaves these axes alone.
     """
 
     ensemble: Ensemble
     steps: int
     temperature_K: tuple[float, float]
-    pressure_GPa: float = 0.0
+    pressure_GPa: tuple[float, float] = (0.0, 0.0)
+    coupling: Coupling = "iso"
+    strain_rate_per_ps: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Segment:
@@ -39,20 +47,47 @@ class Segment:
             InputError: unknown or missing key, or a value out of range.
         """
         _check_keys(values, cls, "segment")
-        ensemble = values["ensemble"]
+        ensemble, coupling = values["ensemble"], values.get("coupling", cls.coupling)
         if ensemble not in get_args(Ensemble):
             raise InputError(f"A segment's ensemble must be nve, nvt or npt, not {ensemble!r}.")
-        ramp = values["temperature_K"]
-        if isinstance(ramp, (int, float)):
-            ramp = (ramp, ramp)
-        if not isinstance(ramp, Sequence) or isinstance(ramp, str) or len(ramp) != 2:
-            raise InputError(f"A segment's temperature_K must be [start, stop], not {ramp!r}.")
-        start, stop = (_number("temperature_K", kelvin, above=0.0) for kelvin in ramp)
+        if coupling not in get_args(Coupling):
+            raise InputError(f"A segment's coupling must be iso, aniso or tri, not {coupling!r}.")
+        rates = _strain_rates(values.get("strain_rate_per_ps") or {})
+        if rates and ensemble == "npt":
+            if coupling != "aniso":
+                raise InputError(
+                    f"A segment with strain_rate_per_ps and npt needs the coupling aniso, not "
+                    f"{coupling}: the other axes must be free to change alone."
+                )
+            if len(rates) == len(AXES):
+                raise InputError(
+                    "A segment that strains all three axes leaves none to npt; take nvt."
+                )
         return cls(
             ensemble=ensemble,
             steps=_count("steps", values["steps"]),
-            temperature_K=(start, stop),
-            pressure_GPa=_number("pressure_GPa", values.get("pressure_GPa", 0.0)),
+            temperature_K=_ramp("temperature_K", values["temperature_K"], above=0.0),
+            pressure_GPa=_ramp("pressure_GPa", values.get("pressure_GPa", 0.0)),
+            coupling=coupling,
+            strain_rate_per_ps=rates,
+        )
+
+    def after(self, steps: int, timestep_fs: float) -> Segment:
+        """What is left of the segment when so many of its steps are done.
+
+        A strain rate refers to the length that the axis has then: a run that goes on keeps the
+        speed in Å/ps.
+        """
+        part = steps / self.steps
+        grown = 1e-3 * timestep_fs * steps
+        return replace(
+            self,
+            steps=self.steps - steps,
+            temperature_K=_rest(self.temperature_K, part),
+            pressure_GPa=_rest(self.pressure_GPa, part),
+            strain_rate_per_ps={
+                axis: rate / (1.0 + rate * grown) for axis, rate in self.strain_rate_per_ps.items()
+            },
         )
 
 
@@ -84,6 +119,23 @@ class MdSettings:
     def steps(self) -> int:
         """Steps of all segments together."""
         return sum(segment.steps for segment in self.segments)
+
+    def remaining(self, first_step: int) -> tuple[Segment, ...]:
+        """The segments that are left for a run that goes on from a step, the first of them cut.
+
+        Raises:
+            InputError: no step is left.
+        """
+        if not 0 <= first_step < self.steps:
+            raise InputError(f"A run of {self.steps} steps cannot go on from step {first_step}.")
+        left, done = [], first_step
+        for segment in self.segments:
+            if done >= segment.steps:
+                done -= segment.steps
+                continue
+            left.append(segment.after(done, self.timestep_fs) if done else segment)
+            done = 0
+        return tuple(left)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MdSettings:
@@ -142,6 +194,27 @@ def _check_keys(values: Any, model: type[Any], name: str) -> None:
     missing = sorted((known & required) - set(values))
     if missing:
         raise InputError(f"{name} lacks the key '{missing[0]}'; add it.")
+
+
+def _ramp(name: str, value: Any, above: float = -math.inf) -> tuple[float, float]:
+    """[start, stop] or one number for both."""
+    pair = (value, value) if isinstance(value, (int, float)) else value
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        raise InputError(f"A segment's {name} must be [start, stop], not {value!r}.")
+    start, stop = (_number(name, one, above=above) for one in pair)
+    return start, stop
+
+
+def _rest(ramp: tuple[float, float], part: float) -> tuple[float, float]:
+    return ramp[0] + part * (ramp[1] - ramp[0]), ramp[1]
+
+
+def _strain_rates(values: Any) -> dict[str, float]:
+    if not isinstance(values, Mapping) or set(values) - set(AXES):
+        raise InputError(
+            f"strain_rate_per_ps must be a mapping of x, y or z to a rate, not {values!r}."
+        )
+    return {axis: _number("strain_rate_per_ps", values[axis]) for axis in sorted(values)}
 
 
 def _number(name: str, value: Any, above: float = -math.inf) -> float:
