@@ -193,7 +193,7 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"label": {"cutoff_wfc_Ry": 30, "cutoff_rho_Ry": 60}}, "must be at least 4 times"),
         ({"md": {"temperatures_K": [300, -300]}}, "md.temperatures_K[1]: -300 must be greater"),
         ({"md": {"temperatures_K": 300}}, "md.temperatures_K: 300 must be a list"),
-        ({"md": {"temperatures_K": []}}, "must have at least 1 value"),
+        ({"md": {"temperatures_K": []}}, "temperatures_K and schedule are both empty"),
         (
             {"md": {"temperature": 300}},
             "md.temperature: unknown key; did you mean 'temperatures_K'?",
@@ -262,7 +262,12 @@ def test_temperatures_follow_the_melting_point() -> None:
             assert found == sorted(found)
             assert max(found) < hottest * melting_points()["elements"][symbol]
     quench = expand({"material": "Si", "goal": "melt-quench"}, Path(), "x")
-    assert quench.md.temperatures_K[0] == [3400.0, 300.0]
+    assert [s.temperature_K for s in quench.md.schedule] == [
+        [300.0, 3400.0],
+        3400.0,
+        [3400.0, 300.0],
+        300.0,
+    ]
 
 
 def test_melting_points_of_compounds_and_alloys() -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from aiida.engine import run_get_node
 from aiida.orm import CalcJobNode, WorkChainNode
 
 from aiida_autopipe.cli.daemon import ensure_daemon
@@ -128,6 +130,45 @@ def test_loop_survives_a_killed_daemon(
     shares = summary["time_seconds"]
     assert set(shares) == {"pw.x", "training", "MD", "AiiDA"}
     assert shares["pw.x"] > 0
+
+
+def test_halted_md_is_taught_and_resumed(python_code: Any, lammps_code: Any) -> None:
+    """Cells around the uncertain atoms are labelled, and the simulation goes on where it was."""
+    path = EXAMPLE.with_name("copper-quench.yaml")
+    heat = {"ensemble": "npt", "temperature_K": [300, 4000], "steps": 1000}
+    cool = {"ensemble": "npt", "temperature_K": [4000, 1000], "steps": 100}
+    changes = {
+        "md": {
+            "supercell": [4, 4, 4], "schedule": [heat, cool], "gamma_halt": 3.0,
+            "embed": {"radius_A": 2.7, "buffer_A": 1.0},
+        },
+        "loop": {"max_generations": 2, "candidates_per_generation": 4},
+        "train": {"max_functions": 40},
+    }  # fmt: skip
+    config, material = expand_with_material(merge(load_input(path), changes), path.parent, "cu")
+    outputs, run = run_get_node(prepare(config, material).builder)
+    assert run.is_finished_ok, (run.exit_message, failures(run))
+    steps = sorted(run.called, key=lambda step: step.pk)
+    first, second = (
+        step.outputs.summary["simulations"][0]
+        for step in steps
+        if step.process_label == "MdWorkChain"
+    )
+    assert first["halted"] and first["first_step"] == 0
+    assert 0 < second["first_step"] <= first["steps_done"] < second["steps_done"]
+    cells = [step.outputs.cells for step in steps if step.process_label == "embed"]
+    assert len(cells) == 2
+    data = outputs["dataset"].get_dataset()
+    assert data.force_mask is not None
+    embedded = data.columns["origin"] == "embed"
+    assert (
+        0
+        < embedded.sum()
+        == sum((cell.get_dataset().columns["origin"] == "embed").sum() for cell in cells)
+    )
+    learned = np.add.reduceat(data.force_mask, data.offsets[:-1]) / data.sizes
+    assert learned[embedded].max() < 0.7
+    assert learned[~embedded].min() == 1
 
 
 def test_unknown_run_is_named(aiida_profile: Any) -> None:

@@ -1,6 +1,7 @@
 """Inputs of the work chains from sections of the configuration."""
 
-from aiida_autopipe.engines.lammps.settings import MdSettings
+from aiida_autopipe.config.md import MdSegment
+from aiida_autopipe.engines.lammps.settings import MdSettings, Segment
 from aiida_autopipe.workflows.inputs import job_options, md_conditions, md_settings
 
 RESOURCES = {
@@ -20,6 +21,7 @@ MD = {
     "gamma_halt": 10.0,
     "gamma_every": 5,
     "max_frames": 3,
+    "schedule": [],
 }
 
 
@@ -51,6 +53,23 @@ def test_one_simulation_for_each_condition() -> None:
     assert len(conditions) == 2 * 2 * 3
     assert len({(c["start"], c["ensemble"], c["temperature_K"][0]) for c in conditions}) == 12
     assert all(c["pressure_GPa"] == 1.0 and c["steps"] == 10 for c in conditions)
+
+
+def test_the_schedule_is_one_simulation_more() -> None:
+    """Its segments have the steps and the pressure of the trajectories unless they have own."""
+    heat = {"ensemble": "nvt", "temperature_K": [300.0, 900.0], "steps": None}
+    hold = {"ensemble": "npt", "temperature_K": 900.0, "steps": 50, "pressure_GPa": [0.0, 2.0]}
+    schedule = [MdSegment(**segment).model_dump() for segment in (heat, hold)]
+    conditions = md_conditions({**MD, "schedule": schedule}, n_starts=2)
+    assert [c["start"] for c in conditions[-2:]] == [0, 1]
+    last = conditions[-1]
+    assert (last["ensemble"], last["steps"]) == ("schedule", 60)
+    assert last["temperature_K"] == [300.0, 900.0, 900.0]
+    settings = MdSettings.from_dict({**md_settings(MD), "segments": last["segments"]})
+    assert settings.segments == (
+        Segment("nvt", 10, (300.0, 900.0), (1.0, 1.0)),
+        Segment("npt", 50, (900.0, 900.0), (0.0, 2.0)),
+    )
 
 
 def test_md_settings_are_known_to_the_engine() -> None:

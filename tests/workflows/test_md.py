@@ -42,12 +42,14 @@ def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
         temperatures: list[float],
         starts: list[Any] | None = None,
         descriptors: dict[str, Any] | None = None,
+        restarts: dict[str, Any] | None = None,
+        conditions: list[dict[str, Any]] | None = None,
         **changes: Any,
     ) -> Any:
         structures = starts or [copper(0.03, np.random.default_rng(2))]
         names = [f"start {i}" for i in range(len(structures))]
         dataset = Dataset.from_atoms(structures, columns={"start": names})
-        conditions = [
+        conditions = conditions or [
             {
                 "start": i % len(structures),
                 "ensemble": "nvt",
@@ -67,6 +69,7 @@ def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
             seed=Int(7),
             max_concurrent=Int(2),
             **({"descriptors": Dict(descriptors)} if descriptors else {}),
+            **({"restarts": restarts} if restarts else {}),
         )
 
     return run
@@ -91,6 +94,41 @@ def test_cold_survives_and_hot_is_halted(run_md: Any) -> None:
     assert (candidates.columns["gamma_max"] > SETTINGS["gamma_select"]).all()
     assert set(candidates.columns["origin"]) == {"md"}
     assert candidates.energy is None
+
+
+def test_what_was_halted_goes_on(run_md: Any) -> None:
+    """With its clock; what reached its end begins anew, and a hopeless one stays where it was."""
+    first, node = run_md([50.0, 3000.0, 3000.0])
+    assert node.is_finished_ok
+    restarts = dict(first["restarts"])
+    assert set(restarts) == {"simulation_1", "simulation_2"}
+    second, node = run_md([50.0, 3000.0, 3000.0], restarts=restarts, gamma_halt=1e9)
+    assert node.is_finished_ok
+    cold, *hot = second["summary"]["simulations"]
+    assert (cold["first_step"], cold["steps_done"]) == (0, 200)
+    for index, record in enumerate(hot, start=1):
+        step = int(restarts[f"simulation_{index}"].get_array("step"))
+        assert record["first_step"] == step
+        assert (record["steps_done"], record["survival"]) == (200, 1.0)
+    assert "restarts" not in second
+    # Nothing is safe for a potential that is asked for less than the grade of known structures.
+    third, _ = run_md([50.0, 3000.0], restarts=restarts, gamma_select=0.01, gamma_halt=0.02)
+    assert third["restarts"]["simulation_1"].uuid == restarts["simulation_1"].uuid
+    assert "simulation_0" not in third["restarts"]
+
+
+def test_a_schedule_is_one_simulation(run_md: Any) -> None:
+    segments = [
+        {"ensemble": "nvt", "temperature_K": [20.0, 80.0], "steps": 50},
+        {"ensemble": "npt", "temperature_K": [80.0, 20.0], "steps": 50},
+    ]
+    whole = {"temperature_K": [20.0, 80.0, 20.0], "ensemble": "schedule", "steps": 100}
+    outputs, node = run_md([], conditions=[{"start": 0, **whole, "segments": segments}])
+    assert node.is_finished_ok
+    (record,) = outputs["summary"]["simulations"]
+    assert (record["ensemble"], record["steps_done"]) == ("schedule", 100)
+    (job,) = (c for c in node.called if isinstance(c, CalcJobNode))
+    assert job.label == "schedule 20-80-20 K"
 
 
 def test_candidates_with_features(run_md: Any) -> None:

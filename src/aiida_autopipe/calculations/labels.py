@@ -84,6 +84,9 @@ def collect_labels(
             rejected[index] = str(error)
             continue
         atoms.info |= {"source_index": index, "rescue": one["rescue"]}
+        mask = source.labels(index).force_mask
+        if mask is not None:  # what is to be learned was decided before, and no oracle knows it
+            atoms.arrays["force_mask"] = mask
         labelled.append(atoms)
         rescued += bool(one["rescue"])
     requested = len(labelled) + len(rejected)

@@ -51,8 +51,9 @@ def resolve(values: Any, material: Material, key: str = "") -> Any:
     if isinstance(values, list):
         found = [resolve(v, material, f"{key}[{i}]") for i, v in enumerate(values)]
         relative = any(isinstance(v, Mapping) and "melting" in v for v in values)
-        # A list within a list is a ramp, which goes where it goes.
-        return _spread(found) if relative and not key.endswith("]") else found
+        # A list within a list is a ramp, which goes where it goes, and so is one temperature.
+        is_ramp = key.endswith("]") or key.split(".")[-1] == "temperature_K"
+        return _spread(found) if relative and not is_ramp else found
     return values
 
 

@@ -6,7 +6,6 @@ reference page are generated from it. Units are ASE's (eV, Å) unless the name c
 
 from __future__ import annotations
 
-import math
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal, Self
@@ -14,19 +13,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_autopipe.config.explore import Explore
+from aiida_autopipe.config.md import Md
+from aiida_autopipe.config.section import CodeLabel, Count, Positive, Repeats
 from aiida_autopipe.config.section import Section as Section
 from aiida_autopipe.config.trainers import COMMON_KEYS, check_train
-from aiida_autopipe.core.descriptors.make import check_settings
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.generate.recipe import check_recipe
 from aiida_autopipe.core.select.selectors import check_method
 
-Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
 NaturalNumber = Annotated[int, Field(ge=0)]
-Repeats = Annotated[list[Count], Field(min_length=3, max_length=3)]
-CodeLabel = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
 
 Goal = Literal[
     "elastic",
@@ -46,23 +42,6 @@ Smearing = Literal["none", "gaussian", "cold", "methfessel-paxton", "fermi-dirac
 Property = Literal[
     "lattice_constant", "bulk_modulus", "C11", "C12", "C44", "vacancy_formation_energy"
 ]
-
-
-def _temperature(value: Any) -> float | list[float]:
-    """A temperature in K, or the two ends of a ramp."""
-    if isinstance(value, list) and len(value) != 2:
-        raise ValueError(f"{value!r} must be a temperature, or a ramp [from, to]")
-    for kelvin in value if isinstance(value, list) else [value]:
-        if isinstance(kelvin, bool) or not isinstance(kelvin, int | float):
-            raise ValueError(f"{kelvin!r} must be a number")
-        if not math.isfinite(kelvin):
-            raise ValueError(f"{kelvin!r} must be a finite number")
-        if kelvin <= 0:
-            raise ValueError(f"{kelvin!r} must be greater than 0")
-    return [float(kelvin) for kelvin in value] if isinstance(value, list) else float(value)
-
-
-Temperature = Annotated[Any, AfterValidator(_temperature)]
 
 
 class Budget(Section):
@@ -218,71 +197,6 @@ class Train(Section):
     def fit_settings(self) -> dict[str, object]:
         """The fields of `aiida_autopipe.core.ace.settings.FitSettings` as plain values."""
         return {k: value for k, value in self.model_dump().items() if k not in COMMON_KEYS}
-
-
-class MdDescriptors(Section):
-    """Features of the candidate frames of the MD."""
-
-    descriptor: Literal["soap", "ace"]
-    """What describes the surroundings of an atom."""
-    average: bool = True
-    """The mean over the atoms of each frame instead of a row for each atom."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the descriptor; without any, ACE takes the basis of the potential itself."""
-
-    @model_validator(mode="after")
-    def _known_settings(self) -> Self:
-        try:
-            check_settings(self.descriptor, self.settings)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-        return self
-
-
-class Md(Section):
-    """Molecular dynamics with the potential, in search of structures it does not know."""
-
-    code: CodeLabel
-    """The LAMMPS code in AiiDA."""
-    interface: Literal["auto", "library", "ml-pace"]
-    """How LAMMPS gets the forces: its ML-PACE package, or the built-in evaluator as a library."""
-    temperatures_K: Annotated[list[Temperature], Field(min_length=1)]
-    """Temperatures, K, or ramps [from, to]; one trajectory for each and each ensemble."""
-    ensembles: Annotated[list[Literal["nve", "nvt", "npt"]], Field(min_length=1)]
-    """Ensembles of the trajectories."""
-    pressure_GPa: float
-    """Pressure of the npt trajectories, GPa."""
-    steps: Count
-    """Steps of one trajectory."""
-    timestep_fs: Annotated[float, Field(gt=0, le=20)]
-    """Time step, fs."""
-    gamma_select: Positive
-    """Frames with an extrapolation grade above this become candidates for labels."""
-    gamma_halt: Positive
-    """A trajectory stops at an extrapolation grade above this."""
-    gamma_every: Count
-    """Steps between evaluations of the extrapolation grade."""
-    max_frames: Count
-    """Most candidate frames kept of one trajectory."""
-    supercell: Repeats
-    """Supercell of the primitive cell; its frames are labelled, so keep it small."""
-    include_vacancy: bool
-    """Also run each trajectory in the supercell with one atom removed."""
-    descriptors: MdDescriptors | None
-    """Features for the candidate frames, such as {descriptor: soap, average: true}; null: none."""
-
-    @model_validator(mode="after")
-    def _thresholds(self) -> Self:
-        if self.gamma_halt <= self.gamma_select:
-            raise ValueError(
-                f"gamma_halt ({self.gamma_halt}) must be greater than "
-                f"gamma_select ({self.gamma_select})"
-            )
-        if self.gamma_every > self.steps:
-            raise ValueError(
-                f"gamma_every ({self.gamma_every}) must not be greater than steps ({self.steps})"
-            )
-        return self
 
 
 class Stop(Section):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Repeats = Annotated[list[Count], Field(min_length=3, max_length=3)]
+CodeLabel = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
 
 
 class Section(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.common import timezone
-from aiida.engine import ExitCode, ToContext, WorkChain, if_, while_
+from aiida.engine import ExitCode, ToContext, if_, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.orm import Dict, Int, List, Str
 
@@ -13,7 +13,6 @@ from aiida_autopipe.calculations.functions import (
     generate,
     md_starts,
     merge,
-    select,
     take,
 )
 from aiida_autopipe.calculations.labels import set_kpoints_meshes
@@ -27,17 +26,15 @@ from aiida_autopipe.workflows.active_learning_spec import (
     define_outputs,
 )
 from aiida_autopipe.workflows.explore import ExploreWorkChain
+from aiida_autopipe.workflows.exploring import ExploringWorkChain
 from aiida_autopipe.workflows.functions import call, count_calculations, failure_reason
 from aiida_autopipe.workflows.inputs import (
     explore_inputs,
     initial_choice,
     job_options,
-    md_conditions,
-    md_settings,
     trainer_settings,
 )
 from aiida_autopipe.workflows.label import LabelWorkChain
-from aiida_autopipe.workflows.md import MdWorkChain
 from aiida_autopipe.workflows.train import TrainWorkChain
 from aiida_autopipe.workflows.validate import ValidateWorkChain
 
@@ -45,7 +42,7 @@ INITIAL_SHARE = 0.6
 """Largest part of the label budget spent before there is a potential to ask."""
 
 
-class ActiveLearningWorkChain(WorkChain):
+class ActiveLearningWorkChain(ExploringWorkChain):
     """Generate, label, train; then MD, select, label, train again until the stop rule is met;
     validate.
 
@@ -94,21 +91,7 @@ class ActiveLearningWorkChain(WorkChain):
         self.ctx.generation = 0
         self.ctx.trained_on = 0
         self.ctx.explored = None
-
-    @property
-    def seed(self) -> int:
-        """The seed of the run."""
-        return int(self.ctx.config["seed"])
-
-    @property
-    def budget_left(self) -> int:
-        """Label calculations that may still be started."""
-        return int(self.ctx.config["budget"]["labels"] - self.ctx.counts["calculations"])
-
-    def _options(self, stage: str) -> Dict:
-        """`metadata.options` of the jobs of a stage."""
-        resources = self.ctx.config["resources"][stage]
-        return Dict(job_options(resources, self.inputs.codes[stage].with_mpi))
+        self.ctx.restarts = {}
 
     def _label_inputs(self) -> dict[str, Any]:
         """What all label processes of a run have in common."""
@@ -283,59 +266,6 @@ class ActiveLearningWorkChain(WorkChain):
         """The loop needs a potential."""
         if not self.ctx.training.is_finished_ok:
             return self.exit_codes.ERROR_TRAINING.format(reason=failure_reason(self.ctx.training))
-        return None
-
-    def run_md(self) -> ToContext | ExitCode:
-        """Send the potential into molecular dynamics under the conditions of the goal."""
-        self.ctx.generation += 1
-        md, resources = self.ctx.config["md"], self.ctx.config["resources"]
-        shape = Dict({key: md[key] for key in ("supercell", "include_vacancy")})
-        try:
-            starts = call(md_starts, self.inputs.crystal, shape)
-        except AutopipeError as error:
-            return self.exit_codes.ERROR_MD.format(reason=error)
-        node = self.submit(
-            MdWorkChain,
-            potential=self.ctx.training.outputs.potential,
-            starts=starts,
-            conditions=List(md_conditions(md, starts.n_structures)),
-            settings=Dict(md_settings(md)),
-            **({"descriptors": Dict(md["descriptors"])} if md["descriptors"] else {}),
-            code=self.inputs.codes.md,
-            generation=Int(self.ctx.generation),
-            # Far enough apart that no two simulations of a run share a seed.
-            seed=Int(self.seed + 1000 * self.ctx.generation),
-            max_concurrent=Int(resources["max_concurrent"]),
-            options=self._options("md"),
-            metadata={"label": f"MD of generation {self.ctx.generation}"},
-        )
-        return ToContext(md=node)
-
-    def inspect_md(self) -> ExitCode | None:
-        """Choose what is worth a label among the frames above the threshold."""
-        node = self.ctx.md
-        self.ctx.selected = None
-        if "summary" not in node.outputs:
-            return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
-        if "candidates" not in node.outputs:
-            if not node.is_finished_ok:
-                return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
-            return None
-        loop = self.ctx.config["loop"]
-        n = min(loop["candidates_per_generation"], self.budget_left)
-        if n < 1:
-            return None
-        try:
-            outputs = call(
-                select,
-                node.outputs.candidates,
-                self.ctx.dataset,
-                self.ctx.training.outputs.potential,
-                Dict({"n": n, "method": loop["select_method"], "seed": self.ctx.config["seed"]}),
-            )
-        except AutopipeError as error:
-            return self.exit_codes.ERROR_SELECT.format(reason=error)
-        self.ctx.selected = outputs.get("selected")
         return None
 
     def finish_generation(self) -> None:

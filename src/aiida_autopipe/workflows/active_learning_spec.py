@@ -85,6 +85,7 @@ def define_exit_codes(spec: WorkChainSpec) -> None:
         (306, "ERROR_MD", "All simulations failed: {reason}"),
         (307, "ERROR_SELECT", "The selection failed: {reason}"),
         (308, "ERROR_EXPLORE", "The exploration with the surrogate failed: {reason}"),
+        (309, "ERROR_EMBED", "No cells around the uncertain atoms: {reason}"),
         (401, "ERROR_VALIDATION", "There is a potential, but it was not validated: {reason}"),
     ):
         spec.exit_code(status, name, message=message)

@@ -37,15 +37,14 @@ def n_processes(resources: dict[str, Any]) -> int:
 
 
 def md_conditions(md: dict[str, Any], n_starts: int) -> list[dict[str, Any]]:
-    """One simulation for each start, ensemble and temperature.
+    """One simulation for each start, ensemble and temperature, and one of the schedule.
 
     Args:
         md: the `md` section of the configuration.
         n_starts: number of start structures.
     """
-    return [
+    plain = [
         {
-            "start": start,
             "ensemble": ensemble,
             "temperature_K": temperature if isinstance(temperature, list) else [temperature] * 2,
             "pressure_GPa": md["pressure_GPa"],
@@ -53,8 +52,37 @@ def md_conditions(md: dict[str, Any], n_starts: int) -> list[dict[str, Any]]:
         }
         for temperature in md["temperatures_K"]
         for ensemble in md["ensembles"]
+    ]
+    schedule = [_schedule(md)] if md["schedule"] else []
+    return [
+        {"start": start, **condition}
+        for condition in [*plain, *schedule]
         for start in range(n_starts)
     ]
+
+
+def _schedule(md: dict[str, Any]) -> dict[str, Any]:
+    """The segments of `md.schedule`, and what they are together."""
+    segments = [
+        {
+            **segment,
+            "steps": segment["steps"] or md["steps"],
+            "pressure_GPa": _or(segment["pressure_GPa"], md["pressure_GPa"]),
+        }
+        for segment in md["schedule"]
+    ]
+    kelvin = [t if isinstance(t, list) else [t, t] for t in (s["temperature_K"] for s in segments)]
+    return {
+        "ensemble": "schedule",
+        "temperature_K": [kelvin[0][0], *(pair[1] for pair in kelvin)],
+        "pressure_GPa": segments[0]["pressure_GPa"],
+        "steps": sum(segment["steps"] for segment in segments),
+        "segments": segments,
+    }
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def md_settings(md: dict[str, Any]) -> dict[str, Any]:

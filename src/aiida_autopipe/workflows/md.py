@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from aiida.engine import ExitCode, ToContext, WorkChain, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida.orm import AbstractCode, Dict, Int, List, ProcessNode
+from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, ProcessNode
 from aiida.plugins import CalculationFactory
 
 from aiida_autopipe.calculations.describe import describe
@@ -37,7 +38,15 @@ class MdWorkChain(WorkChain):
         spec.input(
             "conditions",
             valid_type=List,
-            help="One dictionary a simulation: `start` (index), `ensemble`, `temperature_K`, ...",
+            help="One dictionary a simulation: `start` (index), `ensemble`, `temperature_K`, "
+            "`pressure_GPa` and `steps`, and for a schedule its `segments`.",
+        )
+        spec.input_namespace(
+            "restarts",
+            valid_type=ArrayData,
+            dynamic=True,
+            required=False,
+            help="`simulation_<index>`: where a simulation of an earlier potential goes on.",
         )
         spec.input(
             "settings", valid_type=Dict, help="Settings shared by all simulations (`MdSettings`)."
@@ -65,6 +74,14 @@ class MdWorkChain(WorkChain):
         spec.output("candidates", valid_type=DatasetData, required=False)
         spec.output(
             "summary", valid_type=Dict, help="`simulations`, `survival`, `new_candidates`, ..."
+        )
+        spec.output_namespace(
+            "restarts",
+            valid_type=ArrayData,
+            dynamic=True,
+            required=False,
+            help="`simulation_<index>`: the last safe frame of each simulation that did not reach "
+            "its end.",
         )
         spec.exit_code(201, "ERROR_NO_CONDITIONS", message="There is no simulation to run.")
         spec.exit_code(402, "ERROR_COLLECT", message="The frames could not be collected: {reason}")
@@ -98,16 +115,25 @@ class MdWorkChain(WorkChain):
     def _build(self, index: int) -> Any:
         condition = dict(self.inputs.conditions[index])
         start = int(condition.pop("start"))
+        segments = condition.pop("segments", None) or [condition]
         builder = CalculationFactory("autopipe.lammps").get_builder()
         builder.code = self.inputs.code
         builder.structure = call(take, self.inputs.starts, List([start]))
         builder.potential = self.inputs.potential
-        builder.settings = Dict({**self.inputs.settings.get_dict(), "segments": [condition]})
+        builder.settings = Dict({**self.inputs.settings.get_dict(), "segments": segments})
         builder.seed = Int(self.inputs.seed.value + index)
+        restart = self._restart(index)
+        if restart is not None:
+            builder.restart = restart
         if "options" in self.inputs:
             builder.metadata.options = self.inputs.options.get_dict()
-        builder.metadata.label = f"{condition['ensemble']} {condition['temperature_K'][0]:g} K"
+        builder.metadata.label = simulation_name(condition)
         return builder
+
+    def _restart(self, index: int) -> ArrayData | None:
+        """Where the simulation goes on, if it was begun with an earlier potential."""
+        found: ArrayData | None = self.inputs.get("restarts", {}).get(f"simulation_{index}")
+        return found
 
     def inspect_wave(self) -> None:
         """Note how each simulation ended."""
@@ -140,10 +166,24 @@ class MdWorkChain(WorkChain):
             return self.exit_codes.ERROR_COLLECT.format(reason=error)
         problem = self._describe(collected)
         self.out_many(collected)
+        self._out_restarts()
         failures = [s["failure"] for s in simulations if s["failure"]]
         if len(failures) == len(simulations):
             return self.exit_codes.ERROR_ALL_FAILED.format(count=len(failures), reason=failures[0])
         return problem
+
+    def _out_restarts(self) -> None:
+        """Hand on where each simulation that did not end can be continued.
+
+        One that found nothing safe since it was resumed goes on from where it was resumed.
+        """
+        for index, record in enumerate(self.ctx.simulations):
+            if record["steps_done"] >= record["steps_asked"] and not record["failure"]:
+                continue
+            outputs = self.ctx[f"simulation_{index}"].outputs
+            restart = outputs.restart if "restart" in outputs else self._restart(index)
+            if restart is not None:
+                self.out(f"restarts.simulation_{index}", restart)
 
     def _describe(self, collected: dict[str, Any]) -> ExitCode | None:
         """Give the candidates features; where that fails they are handed over without."""
@@ -156,6 +196,12 @@ class MdWorkChain(WorkChain):
         except AutopipeError as error:
             return self.exit_codes.ERROR_DESCRIBE.format(reason=error)
         return None
+
+
+def simulation_name(condition: dict[str, Any]) -> str:
+    """Such as 'nvt 300 K', 'npt 300-900 K' or 'schedule 300-900-300 K'."""
+    kelvin = "-".join(name for name, _ in groupby(f"{t:g}" for t in condition["temperature_K"]))
+    return f"{condition['ensemble']} {kelvin} K"
 
 
 def simulation_record(node: ProcessNode, condition: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +220,7 @@ def simulation_record(node: ProcessNode, condition: dict[str, Any]) -> dict[str,
         "halted": bool(results.get("halted", False)),
         "halt_reason": results.get("halt_reason"),
         "gamma_max": results.get("gamma_max"),
+        "first_step": results.get("first_step", 0),
         "steps_done": results.get("steps_done", 0),
         "steps_asked": results.get("steps_asked", condition["steps"]),
         "wall_seconds": results.get("wall_seconds"),
