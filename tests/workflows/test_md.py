@@ -128,7 +128,7 @@ def test_a_schedule_is_one_simulation(run_md: Any) -> None:
     (record,) = outputs["summary"]["simulations"]
     assert (record["ensemble"], record["steps_done"]) == ("schedule", 100)
     (job,) = (c for c in node.called if isinstance(c, CalcJobNode))
-    assert job.label == "schedule 20-80-20 K"
+    assert job.label == "0 schedule 20-80-20 K"
 
 
 def test_candidates_with_features(run_md: Any) -> None:

@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from aiida.engine import ExitCode, ToContext, WorkChain, while_
+from aiida.engine import ExitCode, ToContext, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, ProcessNode
+from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, ProcessNode, load_node
 from aiida.plugins import CalculationFactory
 
 from aiida_autopipe.calculations.describe import describe
@@ -18,9 +18,10 @@ from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.workflows.functions import call, failure_reason
 from aiida_autopipe.workflows.label import validate_positive
+from aiida_autopipe.workflows.rolling import RollingWorkChain
 
 
-class MdWorkChain(WorkChain):
+class MdWorkChain(RollingWorkChain):
     """Run molecular dynamics from every start under its conditions, at most `max_concurrent` at
     once.
 
@@ -70,7 +71,7 @@ class MdWorkChain(WorkChain):
         spec.input(
             "options", valid_type=Dict, required=False, help="`metadata.options` of one simulation."
         )
-        spec.outline(cls.setup, while_(cls.should_run)(cls.run_wave, cls.inspect_wave), cls.results)
+        spec.outline(cls.setup, while_(cls.should_run)(cls.start, cls.inspect), cls.results)
         spec.output("candidates", valid_type=DatasetData, required=False)
         spec.output(
             "summary", valid_type=Dict, help="`simulations`, `survival`, `new_candidates`, ..."
@@ -95,22 +96,29 @@ class MdWorkChain(WorkChain):
     def setup(self) -> ExitCode | None:
         """Queue the simulations."""
         self.ctx.pending = list(range(len(self.inputs.conditions)))
-        self.ctx.simulations = []
+        self.ctx.running, self.ctx.nodes = {}, {}
         starts = self.inputs.starts.get_dataset()
         names = starts.columns.get("start", np.arange(len(starts)))
         self.ctx.names = [str(name) for name in names]
         return None if self.ctx.pending else self.exit_codes.ERROR_NO_CONDITIONS
 
     def should_run(self) -> bool:
-        """True while simulations are waiting."""
-        return bool(self.ctx.pending)
+        """True while simulations are waiting or running."""
+        return bool(self.ctx.pending or self.ctx.running)
 
-    def run_wave(self) -> ToContext:
-        """Start as many simulations as may run at once."""
-        size = self.inputs.max_concurrent.value
-        self.ctx.wave, self.ctx.pending = self.ctx.pending[:size], self.ctx.pending[size:]
-        running = {f"simulation_{i}": self.submit(self._build(i)) for i in self.ctx.wave}
-        return ToContext(**running)
+    def start(self) -> ToContext | None:
+        """Start as many simulations as may run at once, and wait for the first to end."""
+        while self.ctx.pending and len(self.ctx.running) < self.inputs.max_concurrent.value:
+            index = self.ctx.pending.pop(0)
+            name = simulation_name(index, self.inputs.conditions[index])
+            node = self.adopt(name)
+            if node is None:
+                builder = self._build(index)
+                builder.metadata.label = name
+                node = self.submit(builder)
+            self.ctx.nodes[index] = node.pk
+            self.ctx.running[name] = node.pk
+        return self.wait_for_running()
 
     def _build(self, index: int) -> Any:
         condition = dict(self.inputs.conditions[index])
@@ -127,7 +135,6 @@ class MdWorkChain(WorkChain):
             builder.restart = restart
         if "options" in self.inputs:
             builder.metadata.options = self.inputs.options.get_dict()
-        builder.metadata.label = simulation_name(condition)
         return builder
 
     def _restart(self, index: int) -> ArrayData | None:
@@ -135,24 +142,32 @@ class MdWorkChain(WorkChain):
         found: ArrayData | None = self.inputs.get("restarts", {}).get(f"simulation_{index}")
         return found
 
-    def inspect_wave(self) -> None:
-        """Note how each simulation ended."""
-        for index in self.ctx.wave:
-            node = self.ctx[f"simulation_{index}"]
+    def inspect(self) -> None:
+        """Note how each simulation ended that did."""
+        for name, node in self.take_ended().items():
+            if not node.is_finished_ok:
+                self.report(f"simulation {name} failed: {failure_reason(node)}")
+
+    def _records(self) -> list[dict[str, Any]]:
+        """How each simulation ended, in the order of the conditions."""
+        records = []
+        for index, node in enumerate(self._nodes()):
             condition = dict(self.inputs.conditions[index])
             record = simulation_record(node, condition)
             record["start_name"] = self.ctx.names[condition["start"]]
-            self.ctx.simulations.append(record)
-            if record["failure"]:
-                self.report(f"simulation {index} failed: {record['failure']}")
+            records.append(record)
+        return records
+
+    def _nodes(self) -> list[ProcessNode]:
+        return [load_node(self.ctx.nodes[i]) for i in range(len(self.inputs.conditions))]
 
     def results(self) -> ExitCode | None:
         """Collect candidates and the summary."""
-        simulations = self.ctx.simulations
+        simulations = self._records()
         frames = {
-            f"frames_{i}": self.ctx[f"simulation_{i}"].outputs.frames
-            for i in range(len(simulations))
-            if "frames" in self.ctx[f"simulation_{i}"].outputs
+            f"frames_{i}": node.outputs.frames
+            for i, node in enumerate(self._nodes())
+            if "frames" in node.outputs
         }
         choice = Dict(
             {
@@ -166,22 +181,22 @@ class MdWorkChain(WorkChain):
             return self.exit_codes.ERROR_COLLECT.format(reason=error)
         problem = self._describe(collected)
         self.out_many(collected)
-        self._out_restarts()
+        self._out_restarts(simulations)
         failures = [s["failure"] for s in simulations if s["failure"]]
         if len(failures) == len(simulations):
             return self.exit_codes.ERROR_ALL_FAILED.format(count=len(failures), reason=failures[0])
         return problem
 
-    def _out_restarts(self) -> None:
+    def _out_restarts(self, simulations: list[dict[str, Any]]) -> None:
         """Hand on where each simulation that did not end can be continued.
 
         One that found nothing safe since it was resumed goes on from where it was resumed.
         """
-        for index, record in enumerate(self.ctx.simulations):
+        for index, (record, node) in enumerate(zip(simulations, self._nodes(), strict=True)):
             if record["steps_done"] >= record["steps_asked"] and not record["failure"]:
                 continue
-            outputs = self.ctx[f"simulation_{index}"].outputs
-            restart = outputs.restart if "restart" in outputs else self._restart(index)
+            found = "restart" in node.outputs
+            restart = node.outputs.restart if found else self._restart(index)
             if restart is not None:
                 self.out(f"restarts.simulation_{index}", restart)
 
@@ -198,10 +213,10 @@ class MdWorkChain(WorkChain):
         return None
 
 
-def simulation_name(condition: dict[str, Any]) -> str:
-    """Such as 'nvt 300 K', 'npt 300-900 K' or 'schedule 300-900-300 K'."""
+def simulation_name(index: int, condition: dict[str, Any]) -> str:
+    """Such as '0 nvt 300 K', '1 npt 300-900 K' or '2 schedule 300-900-300 K'."""
     kelvin = "-".join(name for name, _ in groupby(f"{t:g}" for t in condition["temperature_K"]))
-    return f"{condition['ensemble']} {kelvin} K"
+    return f"{index} {condition['ensemble']} {kelvin} K"
 
 
 def simulation_record(node: ProcessNode, condition: dict[str, Any]) -> dict[str, Any]:
