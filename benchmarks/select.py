@@ -6,9 +6,9 @@ in a process of its own: CPU seconds of the selection alone, after a small one t
 compiled kernels, and the largest memory of the process, the features included. The coverage is the
 score of the DIRECT paper, computed for both by the same function on the same components.
 
-maml is given its own steps (StandardScaler, PCA, BIRCH with a first threshold of 0.05, selection of
-one row of each cluster), without its structure encoder. Peers: `pip install
-aiida-autopipe[bench]`, then `pip install --no-deps maml==2025.4.3`.
+maml is given its own steps (StandardScaler, PCA, BIRCH, selection of one row of each cluster),
+without its structure encoder, with the smallest first threshold with which it fits into 16 GB.
+Peers: `pip install aiida-autopipe[bench]`, then `pip install --no-deps maml==2025.4.3`.
 
     python benchmarks/select.py --json
     python benchmarks/select.py --sizes 10000,100000
@@ -39,6 +39,8 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -47,6 +49,11 @@ import numpy as np
 FEATURES = 64
 CHOSEN = 1000
 BLOCK = 65_536
+PEER_BYTES = 16_000_000_000
+"""Memory that a peer may have."""
+MAML_THRESHOLDS = (0.05, 0.1, 0.15, 0.2)
+"""First thresholds of its BIRCH clustering; with a small one nearly each row is a cluster at first,
+and all distances between these are kept."""
 
 
 def blocks_of_pool(n: int, seed: int) -> Any:
@@ -91,7 +98,7 @@ def warm_up(method: str) -> None:
         select_rows(method, make_pool(n, 0), 50)
 
 
-def maml_direct(pool: Any) -> Any:
+def maml_direct(pool: Any, threshold: float) -> Any:
     """Run the steps of maml's DIRECTSampler that come after its structure encoder."""
     from maml.sampling.clustering import BirchClustering
     from maml.sampling.pca import PrincipalComponentAnalysis
@@ -102,7 +109,7 @@ def maml_direct(pool: Any) -> Any:
     steps = [
         ("scale", StandardScaler()),
         ("pca", PrincipalComponentAnalysis()),
-        ("birch", BirchClustering(n=CHOSEN, threshold_init=0.05)),
+        ("birch", BirchClustering(n=CHOSEN, threshold_init=threshold)),
         ("select", SelectKFromClusters()),
     ]
     return Pipeline(steps).fit_transform(pool)["selected_indexes"]
@@ -134,7 +141,13 @@ def measure(who: str, n: int, seed: int, folder: str | None, answer: Any) -> Non
 
     logging.disable(logging.CRITICAL)
     method = "fps" if who.endswith("fps") else "direct"
-    peer = {"maml": maml_direct, "skmatter_fps": skmatter_fps}.get(who)
+    peer: Callable[[Any], Any] | None = None
+    if who.startswith("maml"):
+        peer = partial(maml_direct, threshold=float(who.split("@")[1]))
+    elif who == "skmatter_fps":
+        peer = skmatter_fps
+    if peer is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (PEER_BYTES, PEER_BYTES))
     if peer is None:
         warm_up(method)
     else:
@@ -148,8 +161,8 @@ def measure(who: str, n: int, seed: int, folder: str | None, answer: Any) -> Non
     answer.put({"cpu_s": seconds, "peak_mb": peak, "coverage": coverage, "n": len(set(chosen))})
 
 
-def in_a_process(who: str, n: int, seed: int, folder: str | None = None) -> dict[str, Any]:
-    """Result of `measure`, from a fresh process."""
+def in_a_process(who: str, n: int, seed: int, folder: str | None = None) -> dict[str, Any] | None:
+    """Result of `measure`, from a fresh process; None where it did not end well."""
     context = get_context("spawn")
     answer = context.Queue()
     process = context.Process(target=measure, args=(who, n, seed, folder, answer))
@@ -157,7 +170,7 @@ def in_a_process(who: str, n: int, seed: int, folder: str | None = None) -> dict
     while process.is_alive() and answer.empty():
         time.sleep(0.2)
     if answer.empty() and process.exitcode:
-        raise SystemExit(f"The measurement of {who} with {n} rows failed.")
+        return None
     result: dict[str, Any] = answer.get()
     process.join()
     return result
@@ -183,6 +196,8 @@ def compare(n: int, seed: int, with_peers: bool, stream: Path | None) -> tuple[A
             mine, far = (in_a_process(who, n, seed, path) for who in ("direct", "fps"))
     else:
         mine, far = (in_a_process(who, n, seed) for who in ("direct", "fps"))
+    if mine is None or far is None:
+        raise SystemExit(f"The measurement with {n} rows failed.")
     direct = {
         "ours_cpu_s": mine["cpu_s"],
         "ours_peak_mb": mine["peak_mb"],
@@ -191,15 +206,18 @@ def compare(n: int, seed: int, with_peers: bool, stream: Path | None) -> tuple[A
     }
     fps = {"ours_cpu_s": far["cpu_s"], "ours_peak_mb": far["peak_mb"]}
     if with_peers:
-        maml, skmatter = (in_a_process(who, n, seed) for who in ("maml", "skmatter_fps"))
-        direct |= {
-            "maml_cpu_s": maml["cpu_s"],
-            "maml_peak_mb": maml["peak_mb"],
-            "maml_coverage": maml["coverage"],
-            "maml_n": maml["n"],
-        }
-        fps["skmatter_cpu_s"] = skmatter["cpu_s"]
+        direct |= maml_row(n, seed)
+        fps["skmatter_cpu_s"] = (in_a_process("skmatter_fps", n, seed) or {}).get("cpu_s")
     return direct, fps
+
+
+def maml_row(n: int, seed: int) -> dict[str, Any]:
+    """With the smallest first threshold of its clustering with which maml fits into memory."""
+    for threshold in MAML_THRESHOLDS:
+        found = in_a_process(f"maml@{threshold}", n, seed)
+        if found is not None:
+            return {"maml_threshold": threshold, **{f"maml_{k}": v for k, v in found.items()}}
+    return dict.fromkeys(("maml_threshold", "maml_cpu_s", "maml_coverage"))
 
 
 def main() -> None:
@@ -223,7 +241,8 @@ def main() -> None:
         if not options.json:
             for name in result:
                 for key, value in result[name][str(n)].items():
-                    print(f"{name:8}{n:10}  {key:16}{value:12.4g}", flush=True)
+                    shown = "failed" if value is None else f"{value:.4g}"
+                    print(f"{name:8}{n:10}  {key:16}{shown:>12}", flush=True)
     if options.json:
         print(json.dumps(result, indent=1))
 
