@@ -188,6 +188,21 @@ def test_selection_fails(process: Any, tmp_path: Path) -> None:
     assert process.inspect_md().status == CODES.ERROR_SELECT.status
 
 
+def test_embedding_fails(process: Any, tmp_path: Path) -> None:
+    """Frames that do not say which atom is uncertain cannot be cut."""
+    files = {path.name: path for path in copper_potential().save(tmp_path / "copper")}
+    potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    frames = [bulk("Cu", cubic=True), bulk("Cu", a=3.7)]
+    pool = Dataset.from_atoms(frames).with_columns(gamma_max=[3.0, 3.0])
+    process.ctx.md = ended(0, "", candidates=DatasetData(pool), summary=Dict({"survival": 1.0}))
+    process.ctx.training = ended(0, "", potential=potential)
+    process.ctx.dataset = labelled([bulk("Cu")])
+    process.ctx.config["md"]["embed"] = {"radius_A": 2.0, "buffer_A": 2.0}
+    code = process.inspect_md()
+    assert code.status == CODES.ERROR_EMBED.status
+    assert "gamma_atom" in code.message
+
+
 def test_unvalidated_potential_is_kept(process: Any, tmp_path: Path) -> None:
     """When the validation fails the outputs are there, but the run is no success."""
     files = {path.name: path for path in copper_potential().save(tmp_path / "copper")}
