@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from aiida.engine import run_get_node
 from aiida.orm import ArrayData, Dict, Int
+from ase import Atoms
 from ase.build import bulk
 
 from aiida_autopipe.calculations.lammps import LammpsCalculation, potential_files
@@ -126,6 +127,24 @@ def test_a_halted_run_goes_on_with_another_potential(builder: Any, saved: list[P
     for name in ("temperature_K", "potential_energy", "volume"):
         joined = trace.get_array(name)[0], before.get_array(name)[joint]
         assert joined[0] == pytest.approx(joined[1], rel=1e-4), name
+
+
+def test_a_molecule_goes_on_in_its_box(builder: Any) -> None:
+    """The box is the program's: the frames have none, the restart keeps it."""
+    trimer = Atoms("Cu3", [[0, 0, 0], [2.4, 0, 0], [1.2, 2.1, 0]])
+    builder.structure = DatasetData(Dataset.from_atoms([trimer]))
+    steady = {"ensemble": "nvt", "temperature_K": [50, 50], "steps": 20}
+    limits = {"gamma_select": 1e8, "gamma_halt": 1e9}
+    builder.settings = Dict({**SETTINGS, **limits, "segments": [steady]})
+    outputs, _ = run_get_node(builder)
+    assert not outputs["frames"].get_dataset().pbc.any()
+    builder.restart = outputs["restart"]
+    builder.settings = Dict({**SETTINGS, **limits, "segments": [steady, steady]})
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, node.exit_message
+    assert (outputs["results"]["first_step"], outputs["results"]["steps_done"]) == (20, 40)
+    volume = outputs["trace"].get_array("volume")
+    assert volume[0] == pytest.approx(deck.in_vacuum(trimer).get_volume())
 
 
 def test_restarts_that_do_not_fit(builder: Any) -> None:

@@ -65,9 +65,9 @@ def restart_arrays(safe: Sequence[Frame], settings: MdSettings) -> dict[str, NDA
     return {
         "step": np.array(last.step),
         "numbers": last.atoms.numbers,
-        "positions": last.atoms.positions,
+        "positions": last.atoms.positions.copy(),
         "velocities": last.atoms.get_velocities() * units.fs,
-        "cell": last.atoms.cell.array,
+        "cell": last.atoms.cell.array.copy(),
         "gamma": last.gamma,
     }
 
