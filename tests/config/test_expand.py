@@ -193,6 +193,16 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"label": {"cutoff_wfc_Ry": 30, "cutoff_rho_Ry": 60}}, "must be at least 4 times"),
         ({"md": {"temperatures_K": [300, -300]}}, "md.temperatures_K[1]: -300 must be greater"),
         ({"md": {"temperatures_K": 300}}, "md.temperatures_K: 300 must be a list"),
+        (
+            {
+                "md": {
+                    "schedule": [
+                        {"ensemble": "npt", "temperature_K": 300, "strain_rate_per_ps": {"x": 0.1}}
+                    ]
+                }
+            },
+            "needs the coupling aniso, not iso",
+        ),
         ({"md": {"temperatures_K": []}}, "temperatures_K and schedule are both empty"),
         (
             {"md": {"temperature": 300}},

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from aiida_autopipe.config.section import CodeLabel, Count, Positive, Repeats, Section
 from aiida_autopipe.core.descriptors.make import check_settings
 from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.strain_rate import check_strained_axes
 
 Ensemble = Literal["nve", "nvt", "npt"]
 
@@ -65,6 +66,14 @@ class MdSegment(Section):
     """What npt changes: the volume, the three lengths, or also the angles."""
     strain_rate_per_ps: dict[Literal["x", "y", "z"], float] = Field(default_factory=dict)
     """Change of the length of an axis per ps, as a part of the length, such as {x: 0.001}."""
+
+    @model_validator(mode="after")
+    def _barostat_beside_strain(self) -> Self:
+        try:
+            check_strained_axes(self.ensemble, self.coupling, self.strain_rate_per_ps)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class MdEmbed(Section):

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.lammps_text import pair_commands
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.engines.lammps.settings import AXES, MdSettings, Segment
+from aiida_autopipe.core.strain_rate import AXES
+from aiida_autopipe.engines.lammps.settings import MdSettings, Segment
 
 if TYPE_CHECKING:
     from aiida_autopipe.core.ace.zbl import ZBL

@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.strain_rate import AXES, check_strained_axes
 
 Interface = Literal["library", "ml-pace"]
 Ensemble = Literal["nve", "nvt", "npt"]
 Coupling = Literal["iso", "aniso", "tri"]
-AXES = ("x", "y", "z")
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,7 @@ class Segment:
         if coupling not in get_args(Coupling):
             raise InputError(f"A segment's coupling must be iso, aniso or tri, not {coupling!r}.")
         rates = _strain_rates(values.get("strain_rate_per_ps") or {})
-        if rates and ensemble == "npt":
-            if coupling != "aniso":
-                raise InputError(
-                    f"A segment with strain_rate_per_ps and npt needs the coupling aniso, not "
-                    f"{coupling}: the other axes must be free to change alone."
-                )
-            if len(rates) == len(AXES):
-                raise InputError(
-                    "A segment that strains all three axes leaves none to npt; take nvt."
-                )
+        check_strained_axes(ensemble, coupling, rates)
         return cls(
             ensemble=ensemble,
             steps=_count("steps", values["steps"]),
