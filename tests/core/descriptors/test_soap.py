@@ -133,7 +133,7 @@ def test_another_cell_of_the_same_lattice(crystal, small):
 
 def test_threads_and_company_change_no_bit(crystal, small, monkeypatch):
     """Many structures, one of them in several tasks, in batches."""
-    monkeypatch.setattr(soap, "_TASK_ATOMS", 40)
+    monkeypatch.setattr(soap, "_TASK_ATOMS", (40, 100))
     monkeypatch.setattr(structures, "_BATCH_ATOMS", 150)
     many = [crystal, molecule("NaCl"), crystal * (4, 4, 4), crystal * (2, 2, 1), crystal]
     expected = small.compute(many)
@@ -230,7 +230,7 @@ def test_unknown_pair_and_average(small, crystal):
 )
 @pytest.mark.parametrize("task_atoms", [128, 1])
 def test_bad_structures_are_named(small, crystal, bad, message, task_atoms, monkeypatch):
-    monkeypatch.setattr(soap, "_TASK_ATOMS", task_atoms)
+    monkeypatch.setattr(soap, "_TASK_ATOMS", (task_atoms, 1024))
     monkeypatch.setattr(structures, "_BATCH_ATOMS", 9)
     with pytest.raises(DataError, match=message):
         small.compute([crystal, crystal, bad, crystal])

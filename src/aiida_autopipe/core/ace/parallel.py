@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from itertools import islice
 from typing import TypeVar
 
@@ -23,14 +22,13 @@ def available_threads(wanted: int | None) -> int:
 
 
 def in_threads(
-    task: Callable[[Item], Result], items: Iterable[Item], threads: int, *, blas: bool = True
+    task: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
     """Results in the order of the items; no more than ``threads`` + 1 wait to be taken.
 
-    BLAS itself stays on one thread: many small independent tasks use the cores better. Tasks that
-    do without it say so with ``blas``, and spare the 10 ms that finding the libraries takes.
+    BLAS itself stays on one thread: many small independent tasks use the cores better.
     """
-    with threadpool_limits(1, "blas") if blas else nullcontext():
+    with threadpool_limits(1, "blas"):
         if threads == 1:
             yield from map(task, items)
             return
@@ -44,3 +42,31 @@ def in_threads(
                     yield result
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def short_tasks(
+    task: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> list[Result]:
+    """All results in the order of the items, of tasks of a millisecond without BLAS.
+
+    The calling thread works as well: one that only hands out tasks and waits wakes up after each
+    of them, and takes a core from those that work. The first task that fails ends all.
+    """
+    results: dict[int, Result] = {}
+    # Taking the next one is a single step of the interpreter, so no two threads get the same.
+    left = iter(range(len(items)))
+
+    def work() -> None:
+        try:
+            for k in left:
+                results[k] = task(items[k])
+        finally:
+            for _ in left:
+                pass
+
+    with ThreadPoolExecutor(max(1, threads - 1)) as pool:
+        others = [pool.submit(work) for _ in range(min(threads, len(items)) - 1)]
+        work()
+    for other in others:
+        other.result()
+    return [results[k] for k in range(len(items))]

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.ace.parallel import in_threads
+from aiida_autopipe.core.ace.parallel import short_tasks
 from aiida_autopipe.core.ace.tables import harmonics
 from aiida_autopipe.core.descriptors.kernels.soap import (
     EACH,
@@ -47,8 +47,10 @@ _LARGEST_L = 20
 _LARGEST_N = 100
 # Å
 _SHORTEST_GTO_CUTOFF = 1.0
-# Atoms of a task for one thread: many against the cost of a task, few to share out evenly.
-_TASK_ATOMS = 128
+# Atoms of a task for one thread: a small part of what is left, so that all threads end together,
+# but many against the cost of a task.
+_TASK_SHARE = 32
+_TASK_ATOMS = (128, 1024)
 
 
 class SoapDescriptor:
@@ -194,7 +196,7 @@ class SoapDescriptor:
         What the tasks are, and the order in which sums are added, does not depend on `threads`.
         """
         tasks = list(self._tasks(batch, average, out, row))
-        for finish in in_threads(lambda task: task(), tasks, max(1, threads), blas=False):
+        for finish in short_tasks(lambda task: task(), tasks, max(1, threads)):
             finish()
 
     def _tasks(
@@ -203,7 +205,7 @@ class SoapDescriptor:
         """Work for one thread each. It returns what is left to do in the order of the tasks."""
         begin, n = 0, len(batch.first) - 1
         while begin < n:
-            limit = batch.first[begin] + _TASK_ATOMS
+            limit = batch.first[begin] + _task_atoms(batch.first[-1] - batch.first[begin])
             end = int(np.searchsorted(batch.first, limit, side="right")) - 1
             at = row + (int(batch.first[begin]) if average == EACH else begin)
             if end > begin:
@@ -248,7 +250,8 @@ class SoapDescriptor:
         begins = grid.first[:: len(self.elements)]
         cell, n_cells = 0, len(begins) - 1
         while cell < n_cells:
-            end = int(np.searchsorted(begins, begins[cell] + _TASK_ATOMS, side="right")) - 1
+            limit = begins[cell] + _task_atoms(begins[-1] - begins[cell])
+            end = int(np.searchsorted(begins, limit, side="right")) - 1
             end = min(max(end, cell + 1), n_cells)
             yield partial(self._describe_part, batch, s, grid, cell, end, average, out, row)
             cell = end
@@ -276,6 +279,12 @@ class SoapDescriptor:
             out[row] += part[0]
 
         return finish
+
+
+def _task_atoms(left: int) -> int:
+    """Atoms of the next task when `left` are still to be described."""
+    fewest, most = _TASK_ATOMS
+    return min(max(int(left) // _TASK_SHARE, fewest), most)
 
 
 def _sorted_elements(elements: Sequence[str]) -> tuple[str, ...]:
