@@ -58,6 +58,7 @@ def test_convergence_counts_only_after_min_generations() -> None:
         ({"survival": None}, "MD survival is not known"),
         ({"survival": float("nan")}, "MD survival is not known"),
         ({"new_candidates": 6}, "new candidates 6 is above 5"),
+        ({"unfinished": 2}, "2 simulations are those of an earlier potential"),
         ({"energy_rmse": 0.006}, "energy RMSE 0.006 eV/atom is above 0.005 eV/atom"),
         ({"energy_rmse": None}, "energy RMSE is not known"),
         ({"forces_rmse": 0.2}, "forces RMSE 0.2 eV/Å is above 0.1 eV/Å"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import CalcJobNode, WorkChainNode
+from aiida.orm import CalcJobNode, WorkChainNode, load_node
 
 from aiida_autopipe.cli.daemon import ensure_daemon
 from aiida_autopipe.cli.results import write_results
@@ -133,13 +133,17 @@ def test_loop_survives_a_killed_daemon(
 
 
 def test_halted_md_is_taught_and_resumed(python_code: Any, lammps_code: Any) -> None:
-    """Cells around the uncertain atoms are labelled, and the simulation goes on where it was."""
+    """Cells around the uncertain atoms are labelled, and the simulation goes on where it was.
+
+    A slow simulation that knows its ground runs on while others are learned from.
+    """
     path = EXAMPLE.with_name("copper-quench.yaml")
     heat = {"ensemble": "npt", "temperature_K": [300, 4000], "steps": 1000}
     cool = {"ensemble": "npt", "temperature_K": [4000, 1000], "steps": 100}
     changes = {
         "md": {
             "supercell": [4, 4, 4], "schedule": [heat, cool], "gamma_halt": 3.0,
+            "temperatures_K": [20], "ensembles": ["nvt"], "steps": 20000, "overlap": True,
             "embed": {"radius_A": 2.7, "buffer_A": 1.0},
         },
         "loop": {"max_generations": 2, "candidates_per_generation": 4},
@@ -149,13 +153,18 @@ def test_halted_md_is_taught_and_resumed(python_code: Any, lammps_code: Any) -> 
     outputs, run = run_get_node(prepare(config, material).builder)
     assert run.is_finished_ok, (run.exit_message, failures(run))
     steps = sorted(run.called, key=lambda step: step.pk)
-    first, second = (
-        step.outputs.summary["simulations"][0]
-        for step in steps
-        if step.process_label == "MdWorkChain"
-    )
+    waves = [step for step in steps if step.process_label == "MdWorkChain"]
+    first, second = (wave.outputs.summary["simulations"][-1] for wave in waves)
     assert first["halted"] and first["first_step"] == 0
     assert 0 < second["first_step"] <= first["steps_done"] < second["steps_done"]
+    slow = load_node(waves[0].outputs.summary["running"]["0"])
+    assert slow.caller.pk == waves[0].pk and slow.mtime > waves[0].mtime
+    meanwhile = {step.process_label for step in steps if waves[0].mtime < step.ctime < slow.mtime}
+    assert "LabelWorkChain" in meanwhile
+    print("OVERLAP", [(s.process_label, s.label, s.ctime.time(), s.mtime.time()) for s in [*steps, slow]])
+    assert waves[1].outputs.summary["simulations"][0]["uuid"] == slow.uuid
+    (labels,) = (s for s in steps if s.label == "candidates of generation 1")
+    assert labels.inputs.max_concurrent == 1  # of 2, and one still runs
     cells = [step.outputs.cells for step in steps if step.process_label == "embed"]
     assert len(cells) == 2
     data = outputs["dataset"].get_dataset()

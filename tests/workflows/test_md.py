@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import CalcJobNode, Dict, Int, List
+from aiida.orm import Bool, CalcJobNode, Dict, Int, List, load_node
 
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.data.dataset import DatasetData
@@ -44,6 +44,8 @@ def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
         descriptors: dict[str, Any] | None = None,
         restarts: dict[str, Any] | None = None,
         conditions: list[dict[str, Any]] | None = None,
+        hand_over: bool = False,
+        adopted: dict[str, str] | None = None,
         **changes: Any,
     ) -> Any:
         structures = starts or [copper(0.03, np.random.default_rng(2))]
@@ -70,6 +72,8 @@ def run_md(aiida_profile: Any, lammps_code: Any, saved: list[Path]) -> Any:
             max_concurrent=Int(2),
             **({"descriptors": Dict(descriptors)} if descriptors else {}),
             **({"restarts": restarts} if restarts else {}),
+            **({"adopted": Dict(adopted)} if adopted else {}),
+            hand_over=Bool(hand_over),
         )
 
     return run
@@ -115,6 +119,34 @@ def test_what_was_halted_goes_on(run_md: Any) -> None:
     third, _ = run_md([50.0, 3000.0], restarts=restarts, gamma_select=0.01, gamma_halt=0.02)
     assert third["restarts"]["simulation_1"].uuid == restarts["simulation_1"].uuid
     assert "simulation_0" not in third["restarts"]
+
+
+def test_the_slow_run_on_and_are_taken_over(run_md: Any) -> None:
+    """The generation ends when one is lost; the next waits for the other, and starts the first."""
+    many, few = 12000, 100
+    conditions = [
+        {"start": 0, "ensemble": "nvt", "temperature_K": [t, t], "pressure_GPa": 0.0, "steps": n}
+        for t, n in ((20.0, many), (3000.0, few))
+    ]
+    first, node = run_md([], conditions=conditions, hand_over=True)
+    assert node.is_finished_ok
+    running = first["summary"]["running"]
+    assert set(running) == {"0"}
+    assert not load_node(running["0"]).is_terminated
+    (hot,) = first["summary"]["simulations"]
+    assert hot["halted"] and not hot["earlier_potential"]
+    assert first["summary"]["survival"] == hot["survival"]
+    second, node = run_md(
+        [], conditions=conditions, restarts=dict(first["restarts"]), adopted=running,
+        hand_over=True, gamma_halt=1e9,
+    )  # fmt: skip
+    assert node.is_finished_ok
+    assert second["summary"]["running"] == {}
+    cold, hot = second["summary"]["simulations"]
+    assert (cold["uuid"], cold["steps_done"]) == (running["0"], many)
+    assert cold["earlier_potential"] and not hot["earlier_potential"]
+    assert hot["first_step"] > 0 and hot["steps_done"] == few
+    assert [job.label for job in node.called if isinstance(job, CalcJobNode)] == ["1 nvt 3000 K"]
 
 
 def test_a_schedule_is_one_simulation(run_md: Any) -> None:

@@ -104,6 +104,9 @@ class Md(Section):
     """Segments of one more trajectory, such as {ensemble: nvt, temperature_K: [300, 900]}."""
     resume: bool
     """A trajectory that was halted goes on from its last safe frame with the next potential."""
+    overlap: bool
+    """Labels and training begin when the first trajectory is halted, while others still run; which
+    ones take part in a generation then depends on how fast they were, also with the same seed."""
     timestep_fs: Annotated[float, Field(gt=0, le=20)]
     """Time step, fs."""
     gamma_select: Positive

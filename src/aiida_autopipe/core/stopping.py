@@ -15,7 +15,9 @@ class GenerationRecord:
     halt (1 = nothing was halted), None when no MD was run. ``new_candidates`` is the number of
     frames above the selection threshold. ``labels_used`` and ``wall_seconds`` are totals since the
     start of the run, every attempted label calculation counted. ``energy_rmse`` (eV/atom) and
-    ``forces_rmse`` (eV/Å) are those of the held-out set, None when there is none.
+    ``forces_rmse`` (eV/Å) are those of the held-out set, None when there is none. ``unfinished``
+    simulations still run, or ran with the potential of an earlier generation: they say nothing of
+    this one.
     """
 
     generation: int
@@ -25,6 +27,7 @@ class GenerationRecord:
     energy_rmse: float | None = None
     forces_rmse: float | None = None
     wall_seconds: float = 0.0
+    unfinished: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def _criteria(last: GenerationRecord, rule: StopRule) -> tuple[list[str], list[s
     """The convergence criteria that are met and those that are missed, as phrases."""
     met: list[str] = []
     missed: list[str] = []
+    if last.unfinished:
+        missed.append(f"{last.unfinished} simulations are those of an earlier potential")
     lower_bounds = [("MD survival", last.survival, rule.survival, "")]
     upper_bounds = [
         ("new candidates", last.new_candidates, rule.max_new_candidates, ""),

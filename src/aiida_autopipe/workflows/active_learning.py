@@ -72,6 +72,7 @@ class ActiveLearningWorkChain(ExploringWorkChain):
             ),
             if_(cls.should_retrain)(cls.run_training, cls.inspect_training),
             if_(cls.should_validate)(cls.run_validation, cls.inspect_validation),
+            cls.wait_for_simulations,
             cls.results,
         )
         define_outputs(spec)
@@ -91,18 +92,21 @@ class ActiveLearningWorkChain(ExploringWorkChain):
         self.ctx.generation = 0
         self.ctx.trained_on = 0
         self.ctx.explored = None
-        self.ctx.restarts = {}
+        self.ctx.restarts, self.ctx.unfinished = {}, {}
 
     def _label_inputs(self) -> dict[str, Any]:
         """What all label processes of a run have in common."""
         label = self.ctx.config["label"]
+        # Simulations that run on have their share of what may run at once.
+        most = self.ctx.config["resources"]["max_concurrent"]
+        free = max(1, most - len(self.running_simulations()))
         pseudos = {"pseudos": self.inputs.pseudos} if self.inputs.get("pseudos") else {}
         return {
             "oracle": Str(label["oracle"]),
             "settings": self.inputs.method,
             "code": self.inputs.codes.label,
             "max_attempts": Int(label["max_attempts"]),
-            "max_concurrent": Int(self.ctx.config["resources"]["max_concurrent"]),
+            "max_concurrent": Int(free),
             "batching": Str(label["batching"]),
             "options": self._options("label"),
             **pseudos,
@@ -281,6 +285,8 @@ class ActiveLearningWorkChain(ExploringWorkChain):
             "energy_rmse": test["energy_rmse_per_atom"],
             "forces_rmse": test["forces_rmse"],
             "wall_seconds": seconds,
+            "unfinished": len(summary["running"])
+            + sum(record["earlier_potential"] for record in summary["simulations"]),
         }
         nodes = {"train_uuid": self.ctx.training.uuid, "md_uuid": self.ctx.md.uuid}
         self.ctx.history.append({**record, **nodes})

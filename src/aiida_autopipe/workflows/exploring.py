@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import ExitCode, ToContext, WorkChain
-from aiida.orm import Dict, Int, List
+from aiida.orm import Bool, Dict, Int, List, ProcessNode, load_node
 
 from aiida_autopipe.calculations.embed import embed
 from aiida_autopipe.calculations.functions import md_starts, select
@@ -19,7 +19,8 @@ class ExploringWorkChain(WorkChain):
     """What `autopipe.active_learning` does with the potential of a generation.
 
     Of the context it uses `config`, `generation`, `training`, `dataset` and `counts`, and leaves
-    `md`, `selected` (what is worth a label, or None) and `restarts`.
+    `md`, `selected` (what is worth a label, or None), `restarts` and `unfinished` (UUID by index of
+    the simulations that run on while others are learned from).
     """
 
     @property
@@ -54,6 +55,11 @@ class ExploringWorkChain(WorkChain):
             settings=Dict(md_settings(md)),
             **({"descriptors": Dict(md["descriptors"])} if md["descriptors"] else {}),
             **({"restarts": self.ctx.restarts} if self.ctx.restarts else {}),
+            **({"adopted": Dict(self.ctx.unfinished)} if self.ctx.unfinished else {}),
+            # What runs on behind the last generation would teach nobody.
+            hand_over=Bool(
+                md["overlap"] and self.ctx.generation < self.ctx.config["loop"]["max_generations"]
+            ),
             code=self.inputs.codes.md,
             generation=Int(self.ctx.generation),
             # Far enough apart that no two simulations of a run share a seed.
@@ -71,6 +77,7 @@ class ExploringWorkChain(WorkChain):
         self.ctx.restarts = self._restarts(node)
         if "summary" not in node.outputs:
             return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
+        self.ctx.unfinished = node.outputs.summary["running"]
         if "candidates" not in node.outputs:
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_MD.format(reason=failure_reason(node))
@@ -91,6 +98,19 @@ class ExploringWorkChain(WorkChain):
             return self.exit_codes.ERROR_SELECT.format(reason=error)
         self.ctx.selected = outputs.get("selected")
         return self._embed()
+
+    def running_simulations(self) -> list[ProcessNode]:
+        """Simulations of an earlier generation that have not ended."""
+        nodes = [load_node(uuid) for uuid in self.ctx.unfinished.values()]
+        return [node for node in nodes if not node.is_terminated]
+
+    def wait_for_simulations(self) -> ToContext | None:
+        """Leave nothing running behind."""
+        running = self.running_simulations()
+        if not running:
+            return None
+        self.report(f"waiting for {len(running)} simulations of an earlier potential to end")
+        return ToContext(**{f"simulation_{node.pk}": node for node in running})
 
     def _restarts(self, node: Any) -> dict[str, Any]:
         """Where the simulations of the next generation go on, if they were not at their end."""

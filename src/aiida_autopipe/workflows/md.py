@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from aiida.engine import ExitCode, ToContext, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida.orm import AbstractCode, ArrayData, Dict, Int, List, ProcessNode, load_node
+from aiida.orm import AbstractCode, ArrayData, Bool, Dict, Int, List, ProcessNode, load_node
 from aiida.plugins import CalculationFactory
 
 from aiida_autopipe.calculations.describe import describe
@@ -28,6 +28,10 @@ class MdWorkChain(RollingWorkChain):
     A simulation that is halted by the extrapolation grade is a success: its frames are candidates.
     One that fails (lost atoms, NaN, a LAMMPS error) still gives what it has, counts with a survival
     of its last safe step, and never stops the others.
+
+    With `hand_over` it ends when all have been started and one needs a better potential, and leaves
+    the others running. The next generation takes them as `adopted`, and waits for them as for its
+    own.
     """
 
     @classmethod
@@ -63,6 +67,18 @@ class MdWorkChain(RollingWorkChain):
             "max_concurrent", valid_type=Int, validator=validate_positive, default=lambda: Int(1)
         )
         spec.input(
+            "hand_over",
+            valid_type=Bool,
+            default=lambda: Bool(False),
+            help="End when all were started and one was halted or failed, not when all have ended.",
+        )
+        spec.input(
+            "adopted",
+            valid_type=Dict,
+            required=False,
+            help="Index -> UUID of the simulations that an earlier generation left running.",
+        )
+        spec.input(
             "descriptors",
             valid_type=Dict,
             required=False,
@@ -74,7 +90,9 @@ class MdWorkChain(RollingWorkChain):
         spec.outline(cls.setup, while_(cls.should_run)(cls.start, cls.inspect), cls.results)
         spec.output("candidates", valid_type=DatasetData, required=False)
         spec.output(
-            "summary", valid_type=Dict, help="`simulations`, `survival`, `new_candidates`, ..."
+            "summary",
+            valid_type=Dict,
+            help="`simulations`, `survival`, `new_candidates`, `running`.",
         )
         spec.output_namespace(
             "restarts",
@@ -94,23 +112,37 @@ class MdWorkChain(RollingWorkChain):
         )
 
     def setup(self) -> ExitCode | None:
-        """Queue the simulations."""
-        self.ctx.pending = list(range(len(self.inputs.conditions)))
-        self.ctx.running, self.ctx.nodes = {}, {}
+        """Queue the simulations that do not run already."""
+        adopted = self._adopted()
+        self.ctx.nodes = {index: load_node(uuid).pk for index, uuid in adopted.items()}
+        self.ctx.running = {self._name(index): pk for index, pk in self.ctx.nodes.items()}
+        indices = range(len(self.inputs.conditions))
+        self.ctx.pending = [index for index in indices if index not in adopted]
+        self.ctx.lost = False
         starts = self.inputs.starts.get_dataset()
         names = starts.columns.get("start", np.arange(len(starts)))
         self.ctx.names = [str(name) for name in names]
-        return None if self.ctx.pending else self.exit_codes.ERROR_NO_CONDITIONS
+        return None if len(indices) else self.exit_codes.ERROR_NO_CONDITIONS
+
+    def _adopted(self) -> dict[int, str]:
+        """Index -> UUID of the simulations of an earlier potential."""
+        adopted = self.inputs.adopted.get_dict() if "adopted" in self.inputs else {}
+        return {int(index): uuid for index, uuid in adopted.items()}
+
+    def _name(self, index: int) -> str:
+        return simulation_name(index, self.inputs.conditions[index])
 
     def should_run(self) -> bool:
-        """True while simulations are waiting or running."""
+        """True while simulations are waiting, or running and worth waiting for."""
+        if self.ctx.lost and self.inputs.hand_over.value and not self.ctx.pending:
+            return False
         return bool(self.ctx.pending or self.ctx.running)
 
     def start(self) -> ToContext | None:
         """Start as many simulations as may run at once, and wait for the first to end."""
         while self.ctx.pending and len(self.ctx.running) < self.inputs.max_concurrent.value:
             index = self.ctx.pending.pop(0)
-            name = simulation_name(index, self.inputs.conditions[index])
+            name = self._name(index)
             node = self.adopt(name)
             if node is None:
                 builder = self._build(index)
@@ -147,32 +179,37 @@ class MdWorkChain(RollingWorkChain):
         for name, node in self.take_ended().items():
             if not node.is_finished_ok:
                 self.report(f"simulation {name} failed: {failure_reason(node)}")
+            known = node.outputs.results.get_dict() if "results" in node.outputs else {}
+            lost = not node.is_finished_ok or known.get("halted", False)
+            self.ctx.lost = self.ctx.lost or lost
 
-    def _records(self) -> list[dict[str, Any]]:
+    def _records(self, ended: dict[int, ProcessNode]) -> list[dict[str, Any]]:
         """How each simulation ended, in the order of the conditions."""
         records = []
-        for index, node in enumerate(self._nodes()):
+        for index, node in ended.items():
             condition = dict(self.inputs.conditions[index])
             record = simulation_record(node, condition)
             record["start_name"] = self.ctx.names[condition["start"]]
+            record["earlier_potential"] = index in self._adopted()
             records.append(record)
         return records
 
-    def _nodes(self) -> list[ProcessNode]:
-        return [load_node(self.ctx.nodes[i]) for i in range(len(self.inputs.conditions))]
-
     def results(self) -> ExitCode | None:
         """Collect candidates and the summary."""
-        simulations = self._records()
+        nodes = {index: load_node(self.ctx.nodes[index]) for index in sorted(self.ctx.nodes)}
+        running = {i: node.uuid for i, node in nodes.items() if self._name(i) in self.ctx.running}
+        ended = {i: node for i, node in nodes.items() if i not in running}
+        simulations = self._records(ended)
         frames = {
             f"frames_{i}": node.outputs.frames
-            for i, node in enumerate(self._nodes())
+            for i, node in ended.items()
             if "frames" in node.outputs
         }
         choice = Dict(
             {
                 "gamma_select": self.inputs.settings["gamma_select"],
                 "generation": self.inputs.generation.value,
+                "running": {str(index): uuid for index, uuid in running.items()},
             }
         )
         try:
@@ -181,24 +218,26 @@ class MdWorkChain(RollingWorkChain):
             return self.exit_codes.ERROR_COLLECT.format(reason=error)
         problem = self._describe(collected)
         self.out_many(collected)
-        self._out_restarts(simulations)
+        self._out_restarts(simulations, ended)
         failures = [s["failure"] for s in simulations if s["failure"]]
-        if len(failures) == len(simulations):
+        if len(failures) == len(nodes):
             return self.exit_codes.ERROR_ALL_FAILED.format(count=len(failures), reason=failures[0])
         return problem
 
-    def _out_restarts(self, simulations: list[dict[str, Any]]) -> None:
+    def _out_restarts(
+        self, simulations: list[dict[str, Any]], ended: dict[int, ProcessNode]
+    ) -> None:
         """Hand on where each simulation that did not end can be continued.
 
         One that found nothing safe since it was resumed goes on from where it was resumed.
         """
-        for index, (record, node) in enumerate(zip(simulations, self._nodes(), strict=True)):
+        for record, (index, node) in zip(simulations, ended.items(), strict=True):
             if record["steps_done"] >= record["steps_asked"] and not record["failure"]:
                 continue
-            found = "restart" in node.outputs
-            restart = node.outputs.restart if found else self._restart(index)
-            if restart is not None:
-                self.out(f"restarts.simulation_{index}", restart)
+            for links in (node.outputs, node.inputs):
+                if "restart" in links:
+                    self.out(f"restarts.simulation_{index}", links.restart)
+                    break
 
     def _describe(self, collected: dict[str, Any]) -> ExitCode | None:
         """Give the candidates features; where that fails they are handed over without."""
