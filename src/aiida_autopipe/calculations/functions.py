@@ -202,8 +202,9 @@ def collect_candidates(settings: Dict, simulations: List, **frames: DatasetData)
     """Frames above the selection threshold, from all simulations of a generation.
 
     Args:
-        settings: `gamma_select`, and the `generation` the frames belong to.
-        simulations: what became of each simulation, with its `survival`.
+        settings: `gamma_select`, the `generation` the frames belong to, and the simulations that
+            are still `running`.
+        simulations: what became of each simulation that ended, with its `survival`.
         frames: frames of each simulation, with the column `gamma_max`.
 
     Returns:
@@ -225,6 +226,7 @@ def collect_candidates(settings: Dict, simulations: List, **frames: DatasetData)
         "simulations": records,
         "survival": sum(record["survival"] for record in records) / len(records),
         "new_candidates": sum(len(pool) for pool in pools),
+        "running": settings.get("running", {}),
     }
     outputs: dict[str, Any] = {"summary": Dict(summary)}
     if pools:
