@@ -185,6 +185,8 @@ def test_compare_handles_zero_and_missing_values() -> None:
         "relative_error": 0.0625,
         "passed": True,
         "note": "",
+        "rule": "difference",
+        "limit": None,
     }
     assert [row["passed"] for row in rows] == [True, False, False]
     assert [row["relative_error"] for row in rows[1:]] == [None, None]

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.errors import DataError, InputError
 from aiida_autopipe.core.generate.strain import apply_strain, mark
 from aiida_autopipe.core.symmetry import (
+    align_to_conventional_axes,
     find_symmetry,
     in_orbit,
     independent_strains,
     rotate_strain,
     rotate_stress,
 )
+from aiida_autopipe.core.validate.family import Family, Planned
+from aiida_autopipe.core.validate.labelled import Labelled, parameters_of, rows_of
+from aiida_autopipe.core.validate.settings import ValidationSettings
+from aiida_autopipe.core.validate.values import PropertyValue
 
 
 def elastic_structures(atoms: Atoms, magnitude: float = 0.01) -> list[Atoms]:
@@ -126,3 +131,64 @@ def named_constant(stiffness: NDArray[np.float64], name: str) -> float:
         raise InputError(f"'{name}' is not an elastic constant: use C11 to C66.")
     i, j = (int(d) - 1 for d in match.groups())
     return float(stiffness[i, j] / units.GPa)
+
+
+def is_elastic(name: str) -> bool:
+    """True for C11 to C66."""
+    return re.fullmatch(r"C[1-6][1-6]", name) is not None
+
+
+class ElasticFamily(Family):
+    """Elastic constants in the frame of the conventional axes."""
+
+    key = "elastic_constants"
+    names = "C11 to C66"
+    examples = ("C11", "C12", "C44")
+
+    def owns(self, name: str) -> bool:
+        """True for C11 to C66."""
+        return is_elastic(name)
+
+    def label(self, name: str) -> str:
+        """The constant's symbol."""
+        return f"Elastic constant {name}"
+
+    def unit(self, name: str) -> str:
+        """Unit of the value."""
+        return "GPa"
+
+    def roles(self, name: str) -> tuple[str, ...]:
+        """The strained cells."""
+        return ("elastic",)
+
+    def plan(
+        self,
+        names: Sequence[str],
+        primitive: Atoms,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
+    ) -> list[Planned]:
+        """The fewest strained cells; they keep the mesh of the unstrained one."""
+        cells = elastic_structures(equilibrium, settings.elastic_strain)
+        return [Planned(cell, "elastic", primitive) for cell in cells]
+
+    def measure(self, name: str, labelled: Labelled) -> PropertyValue:
+        """One constant of the stress-strain fit."""
+        stiffness = _stiffness(labelled, name)
+        return PropertyValue(named_constant(stiffness, name), self.unit(name))
+
+
+def _stiffness(labelled: Labelled, name: str) -> NDArray[np.float64]:
+    cells = labelled.second_stage(name)
+    rows = rows_of(cells, "elastic")
+    strains = np.array([parameters_of(cells, i)["strain"] for i in rows])
+    symmetry = find_symmetry(align_to_conventional_axes(labelled.primitive))
+    stresses = []
+    for i in rows:
+        stress = cells.labels(i).stress
+        if stress is None:
+            raise DataError(f"Strained cell {i} of the elastic constants has no stress.")
+        stresses.append(stress)
+    return elastic_constants(
+        strains, np.array(stresses), rotations=symmetry.rotations, require_pairs=True
+    )

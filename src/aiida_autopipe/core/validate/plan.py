@@ -3,13 +3,13 @@
 Two stages, because the second needs the equilibrium volume the first one finds:
 
 1. `eos_plan`: the primitive cell at several volumes;
-2. `equilibrium_plan`: at that volume, strained cells for the elastic constants, the perfect
-   supercell and the supercell with a vacancy.
+2. `equilibrium_plan`: at that volume, what each family of properties asks for
+   (`aiida_autopipe.core.validate.families`), such as strained cells or a supercell with a vacancy.
 
 Cells are scaled isotropically: a crystal with a free axis ratio keeps the ratio it came with, for
 the oracle and the potential alike.
 
-Each structure carries in `info`: `role` ('eos', 'elastic', 'bulk' or 'vacancy'), `relax` (True
+Each structure carries in `info`: `role` ('eos', 'elastic', 'vacancy', ...), `relax` (True
 when the ions have to be relaxed at fixed cell), `origin`, `parameters` (JSON text) and, when a
 k-point spacing is given, `kpoints_mesh` ('k1 k2 k3') of the cell before straining: a mesh that
 changed between strained cells would add a jump to energies and stresses that are compared to the
@@ -18,69 +18,20 @@ last digit.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
 
 from ase import Atoms
 
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.core.generate.strain import scale_volume
 from aiida_autopipe.core.kpoints import mesh_from_spacing
-from aiida_autopipe.core.symmetry import (
-    align_to_conventional_axes,
-    find_symmetry,
-    has_internal_freedom,
-)
-from aiida_autopipe.core.validate.elastic import elastic_structures
+from aiida_autopipe.core.symmetry import align_to_conventional_axes, has_internal_freedom
+from aiida_autopipe.core.validate.elastic import is_elastic as is_elastic
 from aiida_autopipe.core.validate.eos import eos_structures
-from aiida_autopipe.core.validate.vacancy import vacancy_structures
-
-EOS_PROPERTIES = ("lattice_constant", "volume_per_atom", "bulk_modulus")
-VACANCY_PROPERTIES = ("vacancy_formation_energy",)
-
-
-@dataclass(frozen=True)
-class ValidationSettings:
-    """How properties are computed; shared by oracle and potential.
-
-    Attributes:
-        eos_points: volumes of the equation of state.
-        eos_volume_range: largest relative volume change, both ways.
-        elastic_strain: engineering strain of the elastic constants.
-        vacancy_supercell: repeats of the primitive cell.
-        relax_fmax: forces at which a relaxation with the potential stops, eV/Å.
-        relax_steps: most steps of such a relaxation.
-    """
-
-    eos_points: int = 7
-    eos_volume_range: float = 0.06
-    elastic_strain: float = 0.01
-    vacancy_supercell: Sequence[int] = (2, 2, 2)
-    relax_fmax: float = 0.005
-    relax_steps: int = 300
-
-    @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any]) -> ValidationSettings:
-        """The configuration's `validate` section without `properties` and `tolerance`.
-
-        Raises:
-            InputError: an unknown key.
-        """
-        given = {k: v for k, v in settings.items() if k not in ("properties", "tolerance")}
-        known = [f.name for f in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise InputError(
-                f"'{unknown[0]}' is not a setting of the validation: use {', '.join(known)}."
-            )
-        return cls(**given)
-
-
-def is_elastic(name: str) -> bool:
-    """True for C11 to C66."""
-    return re.fullmatch(r"C[1-6][1-6]", name) is not None
+from aiida_autopipe.core.validate.families import FAMILIES, family_of
+from aiida_autopipe.core.validate.family import Family, Planned
+from aiida_autopipe.core.validate.labelled import at_volume
+from aiida_autopipe.core.validate.lattice import EOS_PROPERTIES as EOS_PROPERTIES
+from aiida_autopipe.core.validate.settings import ValidationSettings as ValidationSettings
 
 
 def resolve_properties(names: Sequence[str], primitive: Atoms) -> list[str]:
@@ -91,18 +42,12 @@ def resolve_properties(names: Sequence[str], primitive: Atoms) -> list[str]:
     Raises:
         InputError: an unknown property, or one that is not defined for this crystal.
     """
-    cubic = find_symmetry(primitive).cubic
     resolved: list[str] = []
     for name in names:
-        if name not in (*EOS_PROPERTIES, *VACANCY_PROPERTIES) and not is_elastic(name):
-            known = ", ".join((*EOS_PROPERTIES, "C11 to C66", *VACANCY_PROPERTIES))
-            raise InputError(f"'{name}' is not a property that can be validated: use {known}.")
-        if name in VACANCY_PROPERTIES and len(set(primitive.numbers)) > 1:
-            raise InputError(
-                f"'{name}' is defined here for one element, not for "
-                f"{primitive.get_chemical_formula()}: leave it out of validate.properties."
-            )
-        actual = "volume_per_atom" if name == "lattice_constant" and not cubic else name
+        family = family_of(name)
+        if why := family.undefined(name, primitive):
+            raise InputError(f"'{name}' is {why}: leave it out of validate.properties.")
+        actual = family.resolved(name, primitive)
         if actual not in resolved:
             resolved.append(actual)
     return resolved
@@ -120,7 +65,7 @@ def eos_plan(
     """
     aligned = align_to_conventional_axes(primitive)
     structures = eos_structures(aligned, settings.eos_points, settings.eos_volume_range)
-    return [_planned(s, "eos", primitive, kspacing) for s in structures]
+    return [_annotated(Planned(s, "eos", primitive), kspacing) for s in structures]
 
 
 def equilibrium_plan(
@@ -139,33 +84,48 @@ def equilibrium_plan(
         settings: strain and supercell.
         kspacing: as in `eos_plan`.
     """
-    aligned = align_to_conventional_axes(primitive)
-    equilibrium = scale_volume(aligned, volume / aligned.get_volume())
-    names = resolve_properties(properties, primitive)
-    planned = []
-    if any(is_elastic(name) for name in names):
-        for strained in elastic_structures(equilibrium, settings.elastic_strain):
-            planned.append(_planned(strained, "elastic", primitive, kspacing))
-    if any(name in VACANCY_PROPERTIES for name in names):
-        supercell = primitive.repeat(tuple(settings.vacancy_supercell))
-        perfect, vacancy = vacancy_structures(equilibrium, settings.vacancy_supercell)
-        planned.append(_planned(perfect, "bulk", supercell, kspacing))
-        planned.append(_planned(vacancy, "vacancy", supercell, kspacing))
-    return planned
+    equilibrium = at_volume(primitive, volume)
+    return [
+        _annotated(planned, kspacing)
+        for _, planned in _second_stage(primitive, equilibrium, properties, settings)
+    ]
 
 
 def count_calculations(
     primitive: Atoms, properties: Sequence[str], settings: ValidationSettings
 ) -> int:
     """How many oracle calculations both stages take together."""
-    second = equilibrium_plan(primitive, float(primitive.get_volume()), properties, settings)
-    return settings.eos_points + len(second)
+    return sum(counts_by_family(primitive, properties, settings).values())
 
 
-def _planned(atoms: Atoms, role: str, mesh_cell: Atoms, kspacing: float | None) -> Atoms:
-    atoms.info["role"] = role
-    atoms.info["relax"] = has_internal_freedom(atoms)
+def counts_by_family(
+    primitive: Atoms, properties: Sequence[str], settings: ValidationSettings
+) -> dict[str, int]:
+    """How many oracle calculations each family takes, by its key; only those that take any."""
+    counts = {"equation_of_state": settings.eos_points}
+    for family, _ in _second_stage(primitive, primitive, properties, settings):
+        counts[family.key] = counts.get(family.key, 0) + 1
+    return counts
+
+
+def _second_stage(
+    primitive: Atoms, equilibrium: Atoms, properties: Sequence[str], settings: ValidationSettings
+) -> list[tuple[Family, Planned]]:
+    names = resolve_properties(properties, primitive)
+    planned = []
+    for family in FAMILIES:
+        if own := [name for name in names if family.owns(name)]:
+            found = family.plan(own, primitive, equilibrium, settings)
+            planned += [(family, structure) for structure in found]
+    return planned
+
+
+def _annotated(planned: Planned, kspacing: float | None) -> Atoms:
+    atoms, relax = planned.atoms, planned.relax
+    atoms.info["role"] = planned.role
+    atoms.info["relax"] = has_internal_freedom(atoms) if relax is None else relax
     if kspacing is not None:
-        mesh = mesh_from_spacing(mesh_cell.cell.array, mesh_cell.pbc, kspacing)
+        cell = planned.mesh_cell
+        mesh = mesh_from_spacing(cell.cell.array, cell.pbc, kspacing)
         atoms.info["kpoints_mesh"] = " ".join(str(k) for k in mesh)
     return atoms

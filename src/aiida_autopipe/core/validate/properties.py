@@ -7,71 +7,48 @@ symmetry of the starting structure, as a plane-wave code does with its symmetric
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixSymmetry
 from ase.optimize import BFGS
-from numpy.typing import NDArray
 
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import DataError
 from aiida_autopipe.core.generate.strain import scale_volume
-from aiida_autopipe.core.symmetry import align_to_conventional_axes, find_symmetry
-from aiida_autopipe.core.validate.elastic import elastic_constants, named_constant
-from aiida_autopipe.core.validate.eos import Eos, fit_eos
+from aiida_autopipe.core.validate.families import family_of
+from aiida_autopipe.core.validate.labelled import (
+    Labelled,
+    at_volume,
+    energy_of,
+    volume_of,
+)
+from aiida_autopipe.core.validate.labelled import equation_of_state as equation_of_state
 from aiida_autopipe.core.validate.plan import (
-    EOS_PROPERTIES,
     ValidationSettings,
     eos_plan,
     equilibrium_plan,
-    is_elastic,
     resolve_properties,
 )
-from aiida_autopipe.core.validate.vacancy import vacancy_formation_energy
+from aiida_autopipe.core.validate.values import PropertyValue as PropertyValue
 
 RECENTRINGS = 8
 
-_UNITS = {
-    "lattice_constant": "Å",
-    "volume_per_atom": "Å^3",
-    "bulk_modulus": "GPa",
-    "vacancy_formation_energy": "eV",
-}
-
-
-@dataclass(frozen=True)
-class PropertyValue:
-    """One property; the value is NaN, and `note` says why, when it could not be determined."""
-
-    value: float
-    unit: str
-    note: str = ""
-
-
-def equation_of_state(labelled: Dataset) -> Eos:
-    """Equation of state of the structures with role 'eos', per cell as computed.
-
-    Raises:
-        DataError: too few labelled volumes, or no minimum among them.
-    """
-    rows = _rows(labelled, "eos")
-    volumes = [abs(float(np.linalg.det(labelled.cell[i]))) for i in rows]
-    return fit_eos(volumes, [_energy(labelled, i) for i in rows])
-
 
 def reference_properties(
-    primitive: Atoms, eos: Dataset, equilibrium: Dataset | None, properties: Sequence[str]
+    primitive: Atoms,
+    eos: Dataset,
+    equilibrium: Dataset | None,
+    properties: Sequence[str],
+    settings: ValidationSettings | None = None,
 ) -> dict[str, PropertyValue]:
     """Properties from labelled structures of `eos_plan` and `equilibrium_plan`.
 
     Structures whose calculation failed may be missing: the properties that need them become NaN
-    with a note, the others are still reported.
+    with a note, the others are still reported. Of a property that has no reference the value is
+    the limit that the potential is held against.
 
     Args:
         primitive: the cell the plans were made from.
@@ -79,17 +56,20 @@ def reference_properties(
         equilibrium: labelled structures of the second stage (relaxed where planned), or None when
             no property needs it.
         properties: names as in the configuration.
+        settings: those of the plans.
 
     Returns:
         name -> value, in the order of `resolve_properties`.
     """
+    settings = settings or ValidationSettings()
+    labelled = Labelled(primitive, eos, equilibrium, settings)
     values = {}
     for name in resolve_properties(properties, primitive):
-        unit = _UNITS.get(name, "GPa")
-        try:
-            values[name] = PropertyValue(_measure(name, primitive, eos, equilibrium), unit)
-        except DataError as error:
-            values[name] = PropertyValue(float("nan"), unit, str(error))
+        family = family_of(name)
+        if family.needs_reference:
+            values[name] = _measured(name, labelled)
+        else:
+            values[name] = PropertyValue(family.limit(name, settings), family.unit(name))
     return values
 
 
@@ -98,33 +78,47 @@ def potential_properties(
     primitive: Atoms,
     properties: Sequence[str],
     settings: ValidationSettings | None = None,
+    reference_volume: float | None = None,
 ) -> dict[str, PropertyValue]:
     """Properties of a potential at its own equilibrium volume.
 
     Args:
         calculator: any ASE calculator with energy, forces and stress.
         primitive: primitive cell near equilibrium; the potential's own minimum is searched from
-        there. properties: names as in the configuration.
+            there.
+        properties: names as in the configuration.
         settings: how to compute them.
+        reference_volume: equilibrium volume of the reference, for properties that are compared at
+            the same volumes; None takes the potential's own.
     """
     settings = settings or ValidationSettings()
     names = resolve_properties(properties, primitive)
     try:
         eos = _eos_labels(calculator, primitive, settings)
     except DataError as error:
-        return {n: PropertyValue(float("nan"), _UNITS.get(n, "GPa"), str(error)) for n in names}
-    volume = equation_of_state(eos).v0
-    labelled, failures = [], {}
-    for atoms in equilibrium_plan(primitive, volume, names, settings):
+        return {n: PropertyValue(np.nan, family_of(n).unit(n), str(error)) for n in names}
+    own = equation_of_state(eos).v0
+    planned = []
+    for volume, at_reference in ((own, False), (reference_volume or own, True)):
+        chosen = [n for n in names if family_of(n).at_reference == at_reference]
+        planned += equilibrium_plan(primitive, volume, chosen, settings)
+    cells, failures = [], {}
+    for atoms in planned:
         try:
-            labelled.append(label_with(calculator, atoms, settings))
+            cells.append(label_with(calculator, atoms, settings))
         except DataError as error:
             failures[str(atoms.info["role"])] = str(error)
-    values = reference_properties(primitive, eos, Dataset.from_atoms(labelled), names)
-    for name, found in values.items():
-        role = "elastic" if is_elastic(name) else "vacancy"
-        if not np.isfinite(found.value) and role in failures:
-            values[name] = PropertyValue(found.value, found.unit, failures[role])
+    labelled = Labelled(primitive, eos, Dataset.from_atoms(cells), settings)
+    values = {}
+    for name in names:
+        family = family_of(name)
+        if not family.needs_reference:
+            values[name] = family.simulate(name, calculator, at_volume(primitive, own), settings)
+            continue
+        values[name] = found = _measured(name, labelled)
+        why = next((failures[role] for role in family.roles(name) if role in failures), "")
+        if why and not np.isfinite(found.value):
+            values[name] = PropertyValue(found.value, found.unit, why)
     return values
 
 
@@ -156,9 +150,11 @@ def label_with(calculator: Calculator, atoms: Atoms, settings: ValidationSetting
             f"The energy of the {labelled.info['role']} cell {labelled.get_chemical_formula()} is "
             f"{energy}."
         )
-    forces, stress = labelled.get_forces(), labelled.get_stress()
+    forces = labelled.get_forces()
+    labelled.info["energy"] = energy
+    if np.all(labelled.pbc):  # two atoms in a box have no stress
+        labelled.info["stress"] = labelled.get_stress()
     labelled.calc = None
-    labelled.info |= {"energy": energy, "stress": stress}
     labelled.arrays["forces"] = forces
     return labelled
 
@@ -170,12 +166,12 @@ def _eos_labels(calculator: Calculator, primitive: Atoms, settings: ValidationSe
         labels = Dataset.from_atoms(
             [label_with(calculator, atoms, settings) for atoms in eos_plan(centre, settings)]
         )
-        energies = [_energy(labels, i) for i in range(len(labels))]
+        energies = [energy_of(labels, i) for i in range(len(labels))]
         lowest = int(np.argmin(energies))
         if 0 < lowest < len(labels) - 1:
             equation_of_state(labels)  # a rough minimum may still not fit: say so now
             return labels
-        volume = abs(float(np.linalg.det(labels.cell[lowest])))
+        volume = volume_of(labels, lowest)
         centre = scale_volume(centre, volume / float(centre.get_volume()))
     raise DataError(
         f"The potential has no equilibrium volume near {primitive.get_chemical_formula()}: the "
@@ -183,56 +179,9 @@ def _eos_labels(calculator: Calculator, primitive: Atoms, settings: ValidationSe
     )
 
 
-def _measure(name: str, primitive: Atoms, eos: Dataset, equilibrium: Dataset | None) -> float:
-    if name in EOS_PROPERTIES:
-        fitted = equation_of_state(eos)
-        if name == "bulk_modulus":
-            return fitted.b0 / units.GPa
-        per_atom = fitted.v0 / len(primitive)
-        if name == "volume_per_atom":
-            return per_atom
-        n_cell = find_symmetry(primitive).atoms_per_conventional_cell
-        return float((per_atom * n_cell) ** (1.0 / 3.0))
-    if equilibrium is None:
-        raise DataError(f"'{name}' needs calculations at the equilibrium volume; there are none.")
-    if is_elastic(name):
-        return named_constant(_stiffness(primitive, equilibrium), name)
-    bulk = _rows(equilibrium, "bulk")[0]
-    vacancy = _rows(equilibrium, "vacancy")[0]
-    per_atom = _energy(equilibrium, bulk) / int(equilibrium.sizes[bulk])
-    n_atoms = int(equilibrium.sizes[vacancy])
-    return vacancy_formation_energy(_energy(equilibrium, vacancy), per_atom, n_atoms)
-
-
-def _stiffness(primitive: Atoms, equilibrium: Dataset) -> NDArray[np.float64]:
-    rows = _rows(equilibrium, "elastic")
-    strains = np.array([_parameters(equilibrium, i)["strain"] for i in rows])
-    symmetry = find_symmetry(align_to_conventional_axes(primitive))
-    stresses = []
-    for i in rows:
-        stress = equilibrium.labels(i).stress
-        if stress is None:
-            raise DataError(f"Strained cell {i} of the elastic constants has no stress.")
-        stresses.append(stress)
-    return elastic_constants(
-        strains, np.array(stresses), rotations=symmetry.rotations, require_pairs=True
-    )
-
-
-def _rows(labelled: Dataset, role: str) -> list[int]:
-    roles = labelled.columns.get("role", np.zeros(0, dtype=str))
-    rows = [i for i in range(len(labelled)) if str(roles[i]) == role]
-    if not rows:
-        raise DataError(f"There is no labelled structure with the role '{role}'.")
-    return rows
-
-
-def _energy(labelled: Dataset, index: int) -> float:
-    energy = labelled.labels(index).energy
-    if energy is None:
-        raise DataError(f"Structure {index} of the validation has no energy.")
-    return energy
-
-
-def _parameters(labelled: Dataset, index: int) -> dict[str, Any]:
-    return dict(json.loads(str(labelled.columns["parameters"][index])))
+def _measured(name: str, labelled: Labelled) -> PropertyValue:
+    family = family_of(name)
+    try:
+        return family.measure(name, labelled)
+    except DataError as error:
+        return PropertyValue(float("nan"), family.unit(name), str(error))

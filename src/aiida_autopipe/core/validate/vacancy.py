@@ -10,6 +10,12 @@ from ase import Atoms
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.generate.defects import vacancies
 from aiida_autopipe.core.generate.strain import mark
+from aiida_autopipe.core.validate.family import Family, Planned, one_element_only
+from aiida_autopipe.core.validate.labelled import Labelled, energy_of, rows_of
+from aiida_autopipe.core.validate.settings import ValidationSettings
+from aiida_autopipe.core.validate.values import PropertyValue
+
+VACANCY_PROPERTIES = ("vacancy_formation_energy",)
 
 
 def vacancy_structures(atoms: Atoms, repeat: Sequence[int]) -> list[Atoms]:
@@ -41,3 +47,44 @@ def vacancy_structures(atoms: Atoms, repeat: Sequence[int]) -> list[Atoms]:
 def vacancy_formation_energy(e_vacancy: float, e_bulk_per_atom: float, n_atoms: int) -> float:
     """E_vacancy - n e_bulk in eV, for a vacancy cell that holds n atoms at fixed bulk volume."""
     return float(np.float64(e_vacancy) - n_atoms * np.float64(e_bulk_per_atom))
+
+
+class VacancyFamily(Family):
+    """A supercell without one atom."""
+
+    key = "vacancy"
+    names = "vacancy_formation_energy"
+    examples = VACANCY_PROPERTIES
+
+    def unit(self, name: str) -> str:
+        """Unit of the value."""
+        return "eV"
+
+    def undefined(self, name: str, primitive: Atoms) -> str | None:
+        """Compounds: the energy depends on chemical potentials."""
+        return one_element_only(primitive)
+
+    def roles(self, name: str) -> tuple[str, ...]:
+        """The perfect supercell and the one with a vacancy."""
+        return ("vacancy", "bulk")
+
+    def plan(
+        self,
+        names: Sequence[str],
+        primitive: Atoms,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
+    ) -> list[Planned]:
+        """Two supercells at the volume of the crystal."""
+        supercell = primitive.repeat(tuple(settings.vacancy_supercell))
+        perfect, vacancy = vacancy_structures(equilibrium, settings.vacancy_supercell)
+        return [Planned(perfect, "bulk", supercell), Planned(vacancy, "vacancy", supercell)]
+
+    def measure(self, name: str, labelled: Labelled) -> PropertyValue:
+        """Energy of the vacancy cell less that of as many atoms of the perfect one."""
+        cells = labelled.second_stage(name)
+        bulk, vacancy = rows_of(cells, "bulk")[0], rows_of(cells, "vacancy")[0]
+        per_atom = energy_of(cells, bulk) / int(cells.sizes[bulk])
+        n_atoms = int(cells.sizes[vacancy])
+        energy = vacancy_formation_energy(energy_of(cells, vacancy), per_atom, n_atoms)
+        return PropertyValue(energy, self.unit(name))
