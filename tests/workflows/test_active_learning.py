@@ -161,7 +161,6 @@ def test_halted_md_is_taught_and_resumed(python_code: Any, lammps_code: Any) -> 
     assert slow.caller.pk == waves[0].pk and slow.mtime > waves[0].mtime
     meanwhile = {step.process_label for step in steps if waves[0].mtime < step.ctime < slow.mtime}
     assert "LabelWorkChain" in meanwhile
-    print("OVERLAP", [(s.process_label, s.label, s.ctime.time(), s.mtime.time()) for s in [*steps, slow]])
     assert waves[1].outputs.summary["simulations"][0]["uuid"] == slow.uuid
     (labels,) = (s for s in steps if s.label == "candidates of generation 1")
     assert labels.inputs.max_concurrent == 1  # of 2, and one still runs
