@@ -121,6 +121,9 @@ def test_md_starts() -> None:
     starts = md_starts(crystal, Dict(settings)).get_dataset()
     assert starts.sizes.tolist() == [8, 7]
     assert starts.columns["start"].tolist() == ["supercell", "vacancy"]
+    larger = md_starts(crystal, Dict({**settings, "schedule_supercell": [3, 3, 3]})).get_dataset()
+    assert larger.sizes.tolist() == [8, 7, 54]
+    assert larger.columns["start"].tolist() == ["supercell", "vacancy", "schedule"]
     settings["include_vacancy"] = False
     assert md_starts(crystal, Dict(settings)).n_structures == 1
 

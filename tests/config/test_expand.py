@@ -314,6 +314,15 @@ def test_spin_and_smearing_follow_from_the_elements() -> None:
         ({"md": {"ensembles": ["npt"]}}, "'npt' needs a periodic crystal"),
         ({"md": {"supercell": [2, 1, 1]}}, "md.supercell: must be [1, 1, 1]"),
         ({"md": {"include_vacancy": True}}, "md.include_vacancy: must be false"),
+        (
+            {
+                "md": {
+                    "schedule": [{"ensemble": "nvt", "temperature_K": 300}],
+                    "schedule_supercell": [2, 2, 2],
+                }
+            },
+            "md.schedule_supercell: must be null",
+        ),
     ],
 )
 def test_a_molecule_is_no_crystal(section: dict[str, Any], expected: str) -> None:

@@ -17,11 +17,13 @@ MD = {
     "steps": 10,
     "interface": "library",
     "timestep_fs": 2.0,
+    "uncertainty": "gamma",
     "gamma_select": 1.5,
     "gamma_halt": 10.0,
     "gamma_every": 5,
     "max_frames": 3,
     "schedule": [],
+    "schedule_supercell": None,
 }
 
 
@@ -62,6 +64,9 @@ def test_the_schedule_is_one_simulation_more() -> None:
     schedule = [MdSegment(**segment).model_dump() for segment in (heat, hold)]
     conditions = md_conditions({**MD, "schedule": schedule}, n_starts=2)
     assert [c["start"] for c in conditions[-2:]] == [0, 1]
+    own = md_conditions({**MD, "schedule": schedule, "schedule_supercell": [4, 4, 4]}, n_starts=3)
+    assert [c["start"] for c in own if c["ensemble"] == "schedule"] == [2]
+    assert {c["start"] for c in own if c["ensemble"] != "schedule"} == {0, 1}
     last = conditions[-1]
     assert (last["ensemble"], last["steps"]) == ("schedule", 60)
     assert last["temperature_K"] == [300.0, 900.0, 900.0]

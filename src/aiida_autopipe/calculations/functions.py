@@ -323,7 +323,8 @@ def md_starts(crystal: DatasetData, settings: Dict) -> DatasetData:
 
     Args:
         crystal: the primitive cell is the first structure.
-        settings: `supercell` and `include_vacancy`.
+        settings: `supercell`, `include_vacancy`, and where the schedule has a supercell of its own
+            `schedule_supercell`, which comes last.
     """
     cells = crystal.get_dataset()
     if not np.any(cells.atoms(0).pbc):
@@ -340,4 +341,8 @@ def md_starts(crystal: DatasetData, settings: Dict) -> DatasetData:
         del defective[0]
         starts.append(defective)
     names = ["supercell", "vacancy"][: len(starts)]
+    larger = settings.get("schedule_supercell", None)
+    if larger is not None:
+        starts.append(cells.atoms(0).repeat(tuple(larger)))
+        names.append("schedule")
     return DatasetData(Dataset.from_atoms(starts, columns={"start": names}))

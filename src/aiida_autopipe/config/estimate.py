@@ -11,6 +11,7 @@ from ase import Atoms
 from aiida_autopipe.config.models import Config
 from aiida_autopipe.config.timing import TimingModel, Work, usual_valence, work_of
 from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.core.embed import embed
 from aiida_autopipe.core.generate.atoms import isolated_atoms
 from aiida_autopipe.core.generate.recipe import generate_pool
 from aiida_autopipe.core.material import Material
@@ -107,8 +108,7 @@ def label_cost(
     works = [(work(atoms), 1.0) for atoms in isolated_atoms(material.elements)]
     room = counts["training"]
     works += [(work(atoms), 1.0) for atoms in pool[: min(len(pool), room)].iter_atoms()]
-    frame = material.primitive.repeat(tuple(config.md.supercell))
-    works.append((work(frame), float(max(0, room - len(pool)))))
+    works.append((work(_largest_frame(config, material)), float(max(0, room - len(pool)))))
     # Cells with a free coordinate are relaxed.
     steps = IONIC_STEPS if len(material.primitive) > 2 else 1
     small = counts["equation_of_state"] + counts["elastic_constants"]
@@ -119,3 +119,16 @@ def label_cost(
     seconds, factor = model.total([(one, n) for one, n in works if n > 0])
     labels = counts["total"] - counts["validation_retries"]
     return Cost(seconds / 3600, factor, labels, model.n_labels)
+
+
+def _largest_frame(config: Config, material: Material) -> Atoms:
+    """The largest cell that molecular dynamics hands over for a label."""
+    md = config.md
+    crystal = material.primitive
+    cells = [crystal.repeat(tuple(md.supercell))]
+    if md.schedule_supercell is not None:
+        cells.append(crystal.repeat(tuple(md.schedule_supercell)))
+    if md.embed is not None and material.periodic:
+        radii = (md.embed.radius_A, md.embed.buffer_A)
+        cells = [embed(cell, 0, *radii, crystal).atoms for cell in cells]
+    return max(cells, key=len)

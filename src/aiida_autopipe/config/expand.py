@@ -19,6 +19,7 @@ from aiida_autopipe.config.explore import choose_surrogate
 from aiida_autopipe.config.goals import GOALS, MOLECULAR, goal_sections, misfit
 from aiida_autopipe.config.heuristics import element_defaults, read_table, resolve
 from aiida_autopipe.config.loading import load_input
+from aiida_autopipe.config.md import follow_uncertainty
 from aiida_autopipe.config.models import Config, Generate, Protocol, Section
 from aiida_autopipe.config.trainers import foreign_keys, make_paths_absolute
 from aiida_autopipe.core.errors import InputError
@@ -76,6 +77,7 @@ def expand_with_material(
     _make_folder_absolute(merged, base_dir)
     make_paths_absolute(merged, base_dir)
     choose_surrogate(merged, crystal, base_dir)
+    follow_uncertainty(merged, user)
     problems += foreign_keys(user.get("train"), resolve(own_defaults["train"], crystal))
     config, found = _validated(merged, crystal)
     problems += found
@@ -249,6 +251,8 @@ def _check_with_molecule(config: Config, material: Material) -> list[str]:
         problems.append(f"md.ensembles: 'npt' needs a periodic crystal, and {what}; use nvt or nve")
     if list(config.md.supercell) != [1, 1, 1]:
         problems.append(f"md.supercell: must be [1, 1, 1], since {what}")
+    if config.md.schedule_supercell is not None:
+        problems.append(f"md.schedule_supercell: must be null, since {what}")
     if config.md.include_vacancy:
         problems.append(f"md.include_vacancy: must be false, since {what}")
     return problems

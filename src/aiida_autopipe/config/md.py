@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from aiida_autopipe.config.section import CodeLabel, Count, Positive, Repeats, Section
+from aiida_autopipe.config.trainers import ACE_TRAINER
 from aiida_autopipe.core.descriptors.make import check_settings
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.strain_rate import check_strained_axes
+from aiida_autopipe.core.thresholds import AUTO
 
 Ensemble = Literal["nve", "nvt", "npt"]
 
@@ -30,6 +33,20 @@ def _temperature(value: Any) -> float | list[float]:
 
 
 Temperature = Annotated[Any, AfterValidator(_temperature)]
+
+
+def _threshold(value: Any) -> float | str:
+    """A number above zero, or 'auto'."""
+    if value == AUTO:
+        return AUTO
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} must be a number, or 'auto'")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{value!r} must be a finite number greater than 0, or 'auto'")
+    return float(value)
+
+
+Threshold = Annotated[Any, AfterValidator(_threshold)]
 
 
 class MdDescriptors(Section):
@@ -102,19 +119,24 @@ class Md(Section):
     """Steps of one trajectory."""
     schedule: list[MdSegment]
     """Segments of one more trajectory, such as {ensemble: nvt, temperature_K: [300, 900]}."""
+    schedule_supercell: Repeats | None
+    """Supercell of the schedule alone; with `embed` it may be large. Null: that of the others."""
     resume: bool
     """A trajectory that was halted goes on from its last safe frame with the next potential."""
     overlap: bool
-    """Labels and training begin when the first trajectory is halted, while others still run; which
-    ones take part in a generation then depends on how fast they were, also with the same seed."""
+    """Label and train when the first trajectory is halted, while others run on; not reproducible."""
     timestep_fs: Annotated[float, Field(gt=0, le=20)]
     """Time step, fs."""
-    gamma_select: Positive
-    """Frames with an extrapolation grade above this become candidates for labels."""
-    gamma_halt: Positive
-    """A trajectory stops at an extrapolation grade above this."""
+    uncertainty: Literal["gamma", "committee"]
+    """What watches the MD: the extrapolation grade, or the spread of the forces over the posterior
+    of the coefficients, in eV/Å."""
+    gamma_select: Threshold
+    """Frames with an uncertainty above this become candidates for labels; auto: calibrated on
+    held-out forces after each training."""
+    gamma_halt: Threshold
+    """A trajectory stops at an uncertainty above this; auto: as for gamma_select."""
     gamma_every: Count
-    """Steps between evaluations of the extrapolation grade."""
+    """Steps between evaluations of the uncertainty."""
     max_frames: Count
     """Most candidate frames kept of one trajectory."""
     supercell: Repeats
@@ -133,14 +155,56 @@ class Md(Section):
         return self
 
     @model_validator(mode="after")
+    def _supercell_of_a_schedule(self) -> Self:
+        if self.schedule_supercell is not None and not self.schedule:
+            raise ValueError("schedule_supercell is given, but there is no schedule")
+        return self
+
+    @model_validator(mode="after")
     def _thresholds(self) -> Self:
-        if self.gamma_halt <= self.gamma_select:
+        numbers = AUTO not in (self.gamma_select, self.gamma_halt)
+        if numbers and self.gamma_halt <= self.gamma_select:
             raise ValueError(
                 f"gamma_halt ({self.gamma_halt}) must be greater than "
                 f"gamma_select ({self.gamma_select})"
+            )
+        if self.uncertainty == "committee" and self.interface == "ml-pace":
+            raise ValueError(
+                "uncertainty: ML-PACE has no committee; take the interface library, or gamma"
             )
         if self.gamma_every > self.steps:
             raise ValueError(
                 f"gamma_every ({self.gamma_every}) must not be greater than steps ({self.steps})"
             )
         return self
+
+
+def follow_uncertainty(merged: dict[str, Any], user: Mapping[str, Any]) -> None:
+    """What follows from `md: {uncertainty: committee}` where the user does not say otherwise.
+
+    The default thresholds are grades, which mean nothing in eV/Å, and the fit has to keep its
+    posterior.
+    """
+    md = merged.get("md")
+    if not isinstance(md, dict) or md.get("uncertainty") != "committee":
+        return
+    asked = user.get("md") or {}
+    thresholds = {key: AUTO for key in ("gamma_select", "gamma_halt") if key not in asked}
+    merged["md"] = {**md, **thresholds}
+    train, wanted = merged.get("train"), user.get("train") or {}
+    if isinstance(train, dict) and isinstance(wanted, dict) and "posterior" not in wanted:
+        merged["train"] = {**train, "posterior": train.get("trainer") == ACE_TRAINER}
+
+
+def check_committee(uncertainty: str, trainer: str, posterior: bool) -> str | None:
+    """The sentence that says why MD cannot be watched by a committee, if anything."""
+    if uncertainty != "committee":
+        return None
+    if trainer != ACE_TRAINER:
+        return (
+            f"md.uncertainty: potentials of '{trainer}' have no committee that MD can use; take "
+            f"gamma, or the trainer {ACE_TRAINER}"
+        )
+    if not posterior:
+        return "md.uncertainty: committee needs train.posterior: true, from which the spread comes"
+    return None

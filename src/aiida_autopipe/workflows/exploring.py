@@ -9,7 +9,9 @@ from aiida.orm import Bool, Dict, Int, List, ProcessNode, load_node
 
 from aiida_autopipe.calculations.embed import embed
 from aiida_autopipe.calculations.functions import md_starts, select
+from aiida_autopipe.calculations.thresholds import set_thresholds
 from aiida_autopipe.core.errors import AutopipeError
+from aiida_autopipe.core.thresholds import AUTO
 from aiida_autopipe.workflows.functions import call, failure_reason
 from aiida_autopipe.workflows.inputs import job_options, md_conditions, md_settings
 from aiida_autopipe.workflows.md import MdWorkChain
@@ -42,9 +44,11 @@ class ExploringWorkChain(WorkChain):
         """Send the potential into molecular dynamics under the conditions of the goal."""
         self.ctx.generation += 1
         md, resources = self.ctx.config["md"], self.ctx.config["resources"]
-        shape = Dict({key: md[key] for key in ("supercell", "include_vacancy")})
+        keys = ("supercell", "include_vacancy", "schedule_supercell")
+        shape = Dict({key: md[key] for key in keys})
         try:
             starts = call(md_starts, self.inputs.crystal, shape)
+            settings = self._md_settings()
         except AutopipeError as error:
             return self.exit_codes.ERROR_MD.format(reason=error)
         node = self.submit(
@@ -52,7 +56,7 @@ class ExploringWorkChain(WorkChain):
             potential=self.ctx.training.outputs.potential,
             starts=starts,
             conditions=List(md_conditions(md, starts.n_structures)),
-            settings=Dict(md_settings(md)),
+            settings=settings,
             **({"descriptors": Dict(md["descriptors"])} if md["descriptors"] else {}),
             **({"restarts": self.ctx.restarts} if self.ctx.restarts else {}),
             **({"adopted": Dict(self.ctx.unfinished)} if self.ctx.unfinished else {}),
@@ -69,6 +73,16 @@ class ExploringWorkChain(WorkChain):
             metadata={"label": f"MD of generation {self.ctx.generation}"},
         )
         return ToContext(md=node)
+
+    def _md_settings(self) -> Dict:
+        """Settings of all simulations; thresholds that are auto become those of the potential."""
+        settings = Dict(md_settings(self.ctx.config["md"]))
+        if AUTO not in (settings["gamma_select"], settings["gamma_halt"]):
+            return settings
+        found = call(set_thresholds, settings, self.ctx.training.outputs.metrics)
+        self.report(found["thresholds"]["sentence"])
+        numbers: Dict = found["settings"]
+        return numbers
 
     def inspect_md(self) -> ExitCode | None:
         """Choose what is worth a label among the frames above the threshold."""

@@ -41,7 +41,8 @@ def md_conditions(md: dict[str, Any], n_starts: int) -> list[dict[str, Any]]:
 
     Args:
         md: the `md` section of the configuration.
-        n_starts: number of start structures.
+        n_starts: number of start structures; the last one is that of the schedule if it has a
+            supercell of its own.
     """
     plain = [
         {
@@ -54,10 +55,11 @@ def md_conditions(md: dict[str, Any], n_starts: int) -> list[dict[str, Any]]:
         for ensemble in md["ensembles"]
     ]
     schedule = [_schedule(md)] if md["schedule"] else []
+    n_plain = n_starts if md["schedule_supercell"] is None else n_starts - 1
+    of_schedule = range(n_starts) if n_plain == n_starts else [n_plain]
     return [
-        {"start": start, **condition}
-        for condition in [*plain, *schedule]
-        for start in range(n_starts)
+        *({"start": start, **condition} for condition in plain for start in range(n_plain)),
+        *({"start": start, **condition} for condition in schedule for start in of_schedule),
     ]
 
 
@@ -87,7 +89,15 @@ def _or(value: Any, default: Any) -> Any:
 
 def md_settings(md: dict[str, Any]) -> dict[str, Any]:
     """Settings shared by all simulations, from the `md` section of the configuration."""
-    names = ("interface", "timestep_fs", "gamma_select", "gamma_halt", "gamma_every", "max_frames")
+    names = (
+        "uncertainty",
+        "interface",
+        "timestep_fs",
+        "gamma_select",
+        "gamma_halt",
+        "gamma_every",
+        "max_frames",
+    )
     return {**{name: md[name] for name in names}, "thermo_every": md["gamma_every"]}
 
 
