@@ -93,6 +93,32 @@ def surfaces(
     return structures
 
 
+def slab_and_bulk(
+    crystal: Atoms, miller: Miller, thickness: float, vacuum: float
+) -> tuple[Atoms, Atoms]:
+    """The slab of one surface, and the crystal in the same orientation without vacuum.
+
+    Of several terminations it is the one that opens the widest gap between planes. Both have the
+    same lattice vectors in the plane, along x and in xy.
+
+    Args:
+        crystal: primitive cell.
+        miller: indices in the conventional cell.
+        thickness: least distance between the two surfaces, Å.
+        vacuum: empty height between images, Å.
+
+    Raises:
+        InputError: not a crystal, or indices that are all zero.
+    """
+    if not any(miller):
+        raise InputError("The plane (000) does not exist: give a surface such as 111.")
+    check_positive("thickness", thickness)
+    check_positive("vacuum", vacuum)
+    normal = np.linalg.inv(_conventional_cell(crystal)) @ np.array(miller)
+    plane = _primitive_integers(np.asarray(crystal.cell.array) @ normal)
+    return _terminations(crystal, plane, thickness, vacuum)[0].atoms, _oriented(crystal, plane)
+
+
 def distinct_planes(crystal: Atoms, max_index: int) -> list[tuple[Miller, Miller]]:
     """Directions of planes that no symmetry of the crystal turns into one another.
 

@@ -7,15 +7,28 @@ import difflib
 from ase import Atoms
 
 from aiida_autopipe.core.errors import InputError
+from aiida_autopipe.core.validate.dimers import DimerFamily
 from aiida_autopipe.core.validate.elastic import ElasticFamily
+from aiida_autopipe.core.validate.eos_curve import EosCurveFamily
 from aiida_autopipe.core.validate.family import Family
 from aiida_autopipe.core.validate.lattice import LatticeFamily
-from aiida_autopipe.core.validate.vacancy import VacancyFamily
+from aiida_autopipe.core.validate.phases import PhaseFamily
+from aiida_autopipe.core.validate.phonons import PhononFamily
+from aiida_autopipe.core.validate.stability import NveFamily, StableTemperatureFamily
+from aiida_autopipe.core.validate.surfaces import SurfaceFamily
+from aiida_autopipe.core.validate.vacancy import PointDefectFamily
 
 FAMILIES: tuple[Family, ...] = (
     LatticeFamily(),
     ElasticFamily(),
-    VacancyFamily(),
+    PointDefectFamily(),
+    EosCurveFamily(),
+    PhononFamily(),
+    PhaseFamily(),
+    SurfaceFamily(),
+    DimerFamily(),
+    NveFamily(),
+    StableTemperatureFamily(),
 )
 """In the order in which their structures are planned."""
 

@@ -46,7 +46,7 @@ class ValidationSettings:
     phonon_displacement: float = 0.02
     surface_thickness: float = 9.0
     surface_vacuum: float = 10.0
-    dimer_points: int = 14
+    dimer_points: int = 16
     simulation_supercell: Sequence[int] = (3, 3, 3)
     simulation_steps: int = 1000
     simulation_timestep_fs: float = 1.0

@@ -82,6 +82,7 @@ class Plot:
         series: the lines.
         ticks: positions and labels on the x axis; none for a plain axis.
         note: what to know about it, a sentence.
+        y_range: part of the y axis that is shown; None for all.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Plot:
     series: tuple[Series, ...]
     ticks: tuple[tuple[float, str], ...] = ()
     note: str = ""
+    y_range: tuple[float, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
