@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from aiida.engine import run_get_node
 from aiida.orm import ArrayData, Dict, Int
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 
 from aiida_autopipe.calculations.lammps import LammpsCalculation, potential_files
@@ -74,8 +74,18 @@ def test_md_gives_frames_trace_and_results(builder: Any, saved: list[Path]) -> N
     energy = potential.evaluate(start).energy
     assert trace.get_array("potential_energy")[0] == pytest.approx(energy, abs=1e-8)
 
+    structure = outputs["structure"]
+    assert structure.get_array("segment").tolist() == [1, 2]
+    assert structure.get_array("coordination_number")[:, 0] == pytest.approx(12, abs=1)
+    assert structure.get_array("step").tolist() == [*range(0, 41, 5), *range(40, 81, 5)]
+    volume = start.cell.volume * units.m**-3 * 1e6
+    density = start.get_masses().sum() / units.kg * 1e3 / volume
+    assert structure.get_array("density")[0] == pytest.approx(density, rel=1e-6)
+    assert structure.get_array("msd")[9:][0] == pytest.approx(0, abs=1e-12)
+
     names = node.outputs.retrieved.base.repository.list_object_names()
-    assert not [name for name in names if name.endswith((".dump", ".asi", ".yaml"))]
+    recorded = (".dump", ".asi", ".yaml", ".1.dat")
+    assert not [name for name in names if name.endswith(recorded)]
     script = node.base.repository.get_object_content("_aiidasubmit.sh")
     assert "set -e" in script and "OMP_NUM_THREADS=1" in script
 
@@ -180,7 +190,7 @@ def test_lost_atoms_still_give_what_was_seen(builder: Any) -> None:
     builder.settings = Dict({**SETTINGS, "timestep_fs": 40.0, "gamma_halt": 1e9})
     outputs, node = run_get_node(builder)
     assert node.exit_status == LammpsCalculation.exit_codes.ERROR_LOST_ATOMS.status
-    assert "Lost atoms" in node.exit_message
+    assert "flew apart after step" in node.exit_message
     assert {"frames", "trace", "results"} <= set(outputs)
 
 

@@ -13,6 +13,7 @@ from ase.io import read
 
 from aiida_autopipe.calculations.lammps import LammpsCalculation
 from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.core.rdf import BINS
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.lammps import deck
 from aiida_autopipe.parsers.lammps import LammpsParser
@@ -144,6 +145,21 @@ def test_log_without_trace_is_missing_output(parse: Any) -> None:
     _, process = parse("finished", leave_out=(deck.TRACE_FILE,))
     assert process.exit_status == 301
     assert "trace.dat is missing" in process.exit_message
+
+
+def test_structure_of_a_run_that_was_killed_while_it_wrote(parse: Any, tmp_path: Path) -> None:
+    blocks = [
+        f"{step} {BINS}\n" + "".join(f"{i} {0.05 * i:g} {step} {i}\n" for i in range(1, BINS + 1))
+        for step in (0, 100, 200)
+    ]
+    (tmp_path / "rdf.1.dat").write_text("".join(blocks)[:-20])
+    (tmp_path / "msd.1.dat").write_bytes(b"# header\n0 2.5 0.0\n10 2.4 0.1\n20 2.\xff\x00")
+    outputs, _ = parse("killed")
+    structure = outputs["structure"]
+    assert structure.get_array("samples").tolist() == [2]
+    assert np.all(structure.get_array("g") == 50.0)
+    assert structure.get_array("step").tolist() == [0, 10]
+    assert structure.get_array("msd").tolist() == [[0.0], [0.1]]
 
 
 def test_another_dump_is_unreadable(parse: Any, tmp_path: Path) -> None:

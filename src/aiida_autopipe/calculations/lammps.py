@@ -17,6 +17,7 @@ from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.engines.lammps import deck
 from aiida_autopipe.engines.lammps.results import restart_structure
+from aiida_autopipe.engines.lammps.sampling import MSD_PATTERN, RDF_PATTERN
 from aiida_autopipe.engines.lammps.settings import MdSettings
 
 # LAMMPS ends by itself after this part of the job's time limit, so that its files are complete.
@@ -30,7 +31,7 @@ class LammpsCalculation(CalcJob):
     """
 
     # Raise it with any change that gives other results for the same inputs: old ones stop counting.
-    CACHE_VERSION = 2
+    CACHE_VERSION = 3
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -86,6 +87,13 @@ class LammpsCalculation(CalcJob):
             help="The last frame not above gamma_select: step, numbers, positions, velocities "
             "(Å/fs), cell, gamma.",
         )
+        spec.output(
+            "structure",
+            valid_type=ArrayData,
+            required=False,
+            help="Radial distribution functions, coordination, density and mean-square "
+            "displacement of each segment; see `structure_arrays` of `engines.lammps.sampling`.",
+        )
         spec.output("results", valid_type=Dict, required=False, help="How the run went.")
         spec.default_output_node = "results"
         _define_exit_codes(spec)
@@ -105,8 +113,11 @@ class LammpsCalculation(CalcJob):
         seed = self.inputs.seed.value
         limit = self.inputs.metadata.options.get("max_wallclock_seconds", None)
         timeout = None if limit is None else max(1, int(_TIMEOUT_FRACTION * limit))
+        sampled = sampled_elements(self.inputs.structure)
         texts = {
-            deck.INPUT_FILE: deck.input_deck(settings, elements, seed, timeout, first_step),
+            deck.INPUT_FILE: deck.input_deck(
+                settings, elements, seed, timeout, first_step, sampled
+            ),
             deck.POTENTIAL_FILE: deck.potential_include(settings, elements, potential.cutoff, zbl),
             deck.DATA_FILE: deck.data_file(atoms, elements, rotation),
         }
@@ -126,7 +137,8 @@ class LammpsCalculation(CalcJob):
             for target, source in potential_files(potential).items()
         ]
         info.retrieve_list = [deck.LOG_FILE, deck.TRACE_FILE]
-        info.retrieve_temporary_list = [deck.FRAMES_FILE, (deck.SAFE_PATTERN, ".", 0)]
+        patterns = (deck.SAFE_PATTERN, *((RDF_PATTERN, MSD_PATTERN) if sampled else ()))
+        info.retrieve_temporary_list = [deck.FRAMES_FILE, *((name, ".", 0) for name in patterns)]
         return info
 
 
@@ -216,6 +228,12 @@ def _check_restart(values: dict[str, Any]) -> None:
     if not np.array_equal(start.numbers, restart["numbers"]):
         raise InputError("The restart has other atoms than the structure that the run began with.")
     MdSettings.from_dict(values["settings"].get_dict()).remaining(int(restart["step"]))
+
+
+def sampled_elements(structure: DatasetData) -> list[str]:
+    """Elements whose structure is recorded along a run; none of a molecule, without a density."""
+    atoms = structure.get_dataset().atoms(0)
+    return sorted(set(atoms.get_chemical_symbols())) if np.any(atoms.pbc) else []
 
 
 def restart_values(node: ArrayData) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from aiida_autopipe.engines.lammps.parse import (
     parse_trace,
 )
 from aiida_autopipe.engines.lammps.results import restart_arrays, sampled_frames, summarise
+from aiida_autopipe.engines.lammps.sampling import MSD_PATTERN, RDF_PATTERN, structure_arrays
 from aiida_autopipe.engines.lammps.settings import MdSettings
 
 _STDERR_CHARACTERS = 300
@@ -66,6 +67,9 @@ class LammpsParser(Parser):
             self.out("trace", _array_data({f.name: getattr(trace, f.name) for f in fields(trace)}))
         if restart is not None:
             self.out("restart", _array_data(restart))
+        structure = self._structure(folder, settings)
+        if structure is not None:
+            self.out("structure", _array_data(structure))
         if frames is not None:
             self.out("frames", DatasetData(frames))
         return self._exit_code(log, trace, results, bool(len(trace.step)))
@@ -78,6 +82,13 @@ class LammpsParser(Parser):
             for path in sorted(folder.glob(pattern))
             for frame in parse_dump(_decoded(path.read_bytes(), path.name), len(start), rotation)
         ]
+
+    def _structure(self, folder: Path, settings: MdSettings) -> dict[str, Any] | None:
+        """What was recorded along the run; a damaged file gives what is whole in it."""
+        paths = [path for pattern in (RDF_PATTERN, MSD_PATTERN) for path in folder.glob(pattern)]
+        files = {path.name: path.read_bytes().decode(errors="replace") for path in paths}
+        present = self.node.inputs.structure.get_dataset().elements
+        return structure_arrays(files, present, settings.timestep_fs)
 
     def _without_box(self, frames: list[Frame]) -> list[Frame]:
         """The box around a molecule was that of the program."""

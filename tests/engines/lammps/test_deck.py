@@ -37,6 +37,14 @@ def test_input_deck(file_regression: Any) -> None:
     )
 
 
+def test_input_deck_that_records_the_structure(file_regression: Any) -> None:
+    """Of a run that goes on inside the second segment, of a compound without oxygen."""
+    text = deck.input_deck(
+        settings(), ["C", "O", "Si"], seed=42, first_step=150, sampled=["C", "Si"]
+    )
+    file_regression.check(text, extension=".lammps")
+
+
 def test_input_deck_does_not_depend_on_the_interface() -> None:
     texts = {deck.input_deck(settings(interface=i), ["Si"], 1) for i in ("library", "ml-pace")}
     assert len(texts) == 1

@@ -23,6 +23,12 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.ace.lammps_text import pair_commands
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.strain_rate import AXES
+from aiida_autopipe.engines.lammps.sampling import (
+    SKIN,
+    sampling_begin,
+    sampling_end,
+    sampling_setup,
+)
 from aiida_autopipe.engines.lammps.settings import MdSettings, Segment
 
 if TYPE_CHECKING:
@@ -191,6 +197,7 @@ def input_deck(
     seed: int,
     timeout_seconds: int | None = None,
     first_step: int | None = None,
+    sampled: Sequence[str] = (),
 ) -> str:
     """Text of `in.lammps`.
 
@@ -200,6 +207,8 @@ def input_deck(
         seed: any integer; it decides the initial velocities.
         timeout_seconds: LAMMPS ends the run by itself, with its files complete, after this time.
         first_step: go on from this step, with the velocities of the data file; None begins.
+        sampled: elements of the structure, whose distributions, density and displacement are
+            recorded; none for a molecule, which has no density.
 
     Raises:
         InputError: no step is left after `first_step`.
@@ -218,9 +227,10 @@ def input_deck(
         "box tilt large",
         f"read_data {DATA_FILE}",
         *([] if first_step is None else [_clock(first_step, timestep)]),
-        "neighbor 1.0 bin",
+        f"neighbor {SKIN} bin",
         "neigh_modify every 1 delay 0 check yes",
         f"include {POTENTIAL_FILE}",
+        *(sampling_setup(elements, sampled) if sampled else []),
         "",
         f"timestep {timestep:.10g}",
         *([_velocities(segments[0], seed)] if first_step is None else []),
@@ -248,7 +258,11 @@ def input_deck(
     begun = len(settings.segments) - len(segments)
     for index, segment in enumerate(segments, start=begun + 1):
         lines += ["", f"# segment {index} of {len(settings.segments)}"]
-        lines += _segment(segment, timestep)
+        run = _segment(segment, timestep)
+        if sampled:
+            begin = sampling_begin(settings, index, elements, sampled)
+            run = [*begin, *run, *sampling_end(sampled)]
+        lines += run
     lines += ["", f'print "{END_MESSAGE}"']
     return "\n".join(lines) + "\n"
 

@@ -26,6 +26,9 @@ _SOURCE = re.compile(r"\s*\((?:src/|\.\./|/)[^()]*:\d+\)")
 _BANNER = re.compile(r"Massively Parallel Simulator - (.+)$", re.MULTILINE)
 _PACKAGES = re.compile(r"^Installed packages:\s*\n\s*\n(.*?)\n\s*\n", re.MULTILINE | re.DOTALL)
 
+# LAMMPS counts its atoms with the thermodynamics, and in `compute msd`.
+_LOST = ("Lost atoms", "Number of atoms in compute msd group must not change")
+
 TRACE_COLUMNS = 7
 
 
@@ -249,7 +252,7 @@ def spread(frames: Sequence[Frame], most: int) -> list[Frame]:
 
 def outcome(log: Log, trace: Trace) -> Outcome:
     """How the run ended; a numerical explosion is named before what it led to."""
-    if log.error is not None and "Lost atoms" in log.error:
+    if log.error is not None and any(words in log.error for words in _LOST):
         return Outcome.LOST_ATOMS
     # Positions, pressure or gamma; LAMMPS says so of whichever it meets first.
     if not trace.is_finite or (log.error is not None and "Non-numeric" in log.error):
