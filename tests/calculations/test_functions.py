@@ -396,6 +396,7 @@ def test_candidates_are_the_frames_above_the_threshold() -> None:
     # In the order of the simulations, 2 before 10.
     assert found.columns["gamma_max"].tolist() == [3.0, 2.0, 9.0]
     assert found.columns["run"].tolist() == [2, 2, 10]
+    assert found.columns["simulation"].tolist() == [2, 2, 10]
     assert set(found.columns["origin"].tolist()) == {"md"}
     none = collect_candidates(Dict({"gamma_select": 50.0, "generation": 3}), simulations, **frames)
     assert "candidates" not in none

@@ -208,7 +208,8 @@ def collect_candidates(settings: Dict, simulations: List, **frames: DatasetData)
         frames: frames of each simulation, with the column `gamma_max`.
 
     Returns:
-        `candidates`, only when there are any, and `summary`: the simulations, their mean survival
+        `candidates`, only when there are any, with the columns origin, generation and simulation
+        (the number in the name of its frames), and `summary`: the simulations, their mean survival
         and the number of new candidates.
     """
     order = sorted(frames, key=lambda name: int(name.rsplit("_", 1)[1]))
@@ -220,7 +221,12 @@ def collect_candidates(settings: Dict, simulations: List, **frames: DatasetData)
         chosen = data[data.columns["gamma_max"] > float(settings["gamma_select"])]
         if len(chosen):
             generation = np.full(len(chosen), int(settings["generation"]))
-            pools.append(chosen.with_columns(origin=["md"] * len(chosen), generation=generation))
+            simulation = np.full(len(chosen), int(name.rsplit("_", 1)[1]))
+            pools.append(
+                chosen.with_columns(
+                    origin=["md"] * len(chosen), generation=generation, simulation=simulation
+                )
+            )
     records = simulations.get_list()
     summary = {
         "simulations": records,

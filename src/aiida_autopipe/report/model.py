@@ -5,29 +5,15 @@ their names, units and shapes, so that the page can be rendered and tested witho
 Units are ASE's (eV, Å, eV/Å, eV/Å^3) unless a name says otherwise.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, AwareDatetime, BaseModel, model_validator
+
+from aiida_autopipe.report.trajectory_model import Trajectory
+from aiida_autopipe.report.values import PLAIN, FloatList, NodeRef, require_same_length
 
 Status = Literal["finished", "failed", "running"]
-
-
-def _plain_list(value: Any) -> Any:
-    """Accept numpy arrays of any shape as flat lists; None in a list means "not known" (NaN)."""
-    if hasattr(value, "reshape"):
-        value = value.reshape(-1).tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [float("nan") if item is None else item for item in value]
-    return value
 
 
 def _relative_path(value: str) -> str:
@@ -37,31 +23,11 @@ def _relative_path(value: str) -> str:
     return value
 
 
-def _require_same_length(model: BaseModel, names: tuple[str, ...]) -> None:
-    lengths = {name: len(getattr(model, name)) for name in names}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"arrays that belong together differ in length: {lengths}")
-
-
-FloatList = Annotated[list[float], BeforeValidator(_plain_list)]
 RelativePath = Annotated[str, AfterValidator(_relative_path)]
-# Lower-case UUIDs only: the value ends up in a shell command that readers are invited to copy.
-Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 class _Model(BaseModel):
-    # "strings" lets NaN and infinity survive a JSON round trip of the model itself.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
-class NodeRef(_Model):
-    """One node of the provenance graph."""
-
-    uuid: Uuid
-    pk: int
-    label: str = ""
-    kind: str
-    """Node type as readers know it, e.g. `WorkChain`, `DatasetData`."""
+    model_config = PLAIN
 
 
 class ErrorMetrics(_Model):
@@ -89,7 +55,7 @@ class Trace(_Model):
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        _require_same_length(self, ("step", "time_ps", "gamma_max", "temperature_K"))
+        require_same_length(self, ("step", "time_ps", "gamma_max", "temperature_K"))
         return self
 
 
@@ -169,8 +135,8 @@ class ParitySplit(_Model):
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        _require_same_length(self, ("energy_reference", "energy_potential"))
-        _require_same_length(self, ("forces_reference", "forces_potential"))
+        require_same_length(self, ("energy_reference", "energy_potential"))
+        require_same_length(self, ("forces_reference", "forces_potential"))
         return self
 
 
@@ -213,7 +179,7 @@ class EnergyVolumeCurve(_Model):
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        _require_same_length(self, ("volume_per_atom", "energy_per_atom"))
+        require_same_length(self, ("volume_per_atom", "energy_per_atom"))
         return self
 
 
@@ -278,6 +244,9 @@ class Report(_Model):
     generations: list[Generation] = []
     gamma_select: float | None = None
     gamma_halt: float | None = None
+    trajectories: list[Trajectory] = []
+    trajectories_left_out: int = 0
+    """simulations whose structure was recorded and is not shown"""
     parity: Parity = Parity()
     validation: list[ValidationRow] = []
     validation_missing: str = ""

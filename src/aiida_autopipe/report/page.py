@@ -21,7 +21,8 @@ from aiida_autopipe.report.formatting import (
     signed_percent,
     tolerance,
 )
-from aiida_autopipe.report.model import NodeRef, Report
+from aiida_autopipe.report.model import Report
+from aiida_autopipe.report.values import NodeRef
 from aiida_autopipe.report.verdict import has_passed, is_checked, verdict, worst_row
 
 

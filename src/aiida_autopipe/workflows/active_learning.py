@@ -223,6 +223,7 @@ class ActiveLearningWorkChain(ExploringWorkChain):
         if "rejected" in node.outputs:
             self.ctx.rejected.append(node.outputs.rejected)
         if "labelled" in node.outputs:
+            self.judge_potential(node.outputs.labelled)
             self.ctx.datasets.append(node.outputs.labelled)
         if not self.ctx.datasets:
             return self.exit_codes.ERROR_NO_LABELS.format(reason=failure_reason(node))

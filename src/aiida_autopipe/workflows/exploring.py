@@ -10,8 +10,10 @@ from aiida.orm import Bool, Dict, Int, List, ProcessNode, load_node
 from aiida_autopipe.calculations.embed import embed
 from aiida_autopipe.calculations.functions import md_starts, select
 from aiida_autopipe.calculations.thresholds import set_thresholds
+from aiida_autopipe.calculations.unlearned import judge_unlearned
 from aiida_autopipe.core.errors import AutopipeError
 from aiida_autopipe.core.thresholds import AUTO
+from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.workflows.functions import call, failure_reason
 from aiida_autopipe.workflows.inputs import job_options, md_conditions, md_settings
 from aiida_autopipe.workflows.md import MdWorkChain
@@ -112,6 +114,18 @@ class ExploringWorkChain(WorkChain):
             return self.exit_codes.ERROR_SELECT.format(reason=error)
         self.ctx.selected = outputs.get("selected")
         return self._embed()
+
+    def judge_potential(self, labelled: DatasetData) -> None:
+        """Note for the report how wrong the potential was on what it asked for, before it learns.
+
+        A by-product must not cost the run.
+        """
+        if not self.ctx.generation:
+            return
+        try:
+            call(judge_unlearned, labelled, self.ctx.training.outputs.potential)
+        except AutopipeError as error:
+            self.report(f"the errors on the new labels are not known: {error}")
 
     def running_simulations(self) -> list[ProcessNode]:
         """Simulations of an earlier generation that have not ended."""

@@ -189,6 +189,7 @@ class MdWorkChain(RollingWorkChain):
         for index, node in ended.items():
             condition = dict(self.inputs.conditions[index])
             record = simulation_record(node, condition)
+            record["index"] = index
             record["start_name"] = self.ctx.names[condition["start"]]
             record["earlier_potential"] = index in self._adopted()
             records.append(record)

@@ -21,7 +21,6 @@ from aiida_autopipe.report.model import (
     Generation,
     LabelCounts,
     Method,
-    NodeRef,
     OriginCount,
     Parity,
     ParitySplit,
@@ -32,6 +31,7 @@ from aiida_autopipe.report.model import (
     Trace,
     ValidationRow,
 )
+from aiida_autopipe.report.values import NodeRef
 from aiida_autopipe.workflows.functions import count_calculations, failure_reason
 from aiida_autopipe.workflows.oracles import PW
 from aiida_autopipe.workflows.progress import children
