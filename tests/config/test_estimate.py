@@ -56,3 +56,34 @@ def test_molecules_cost_only_their_training(material: object, goal: str) -> None
     pool = initial_pool(config, found)
     assert not any(atoms.pbc.any() for atoms in pool.iter_atoms())
     assert label_cost(config, found, pool, fit_timing([])).hours > 0
+
+
+def test_every_family_of_properties_is_counted() -> None:
+    names = [
+        "eos_curve",
+        "phonon_frequencies",
+        "phase:bcc",
+        "surface_energy:100",
+        "dimer:Cu-Cu",
+        "interstitial_formation_energy",
+        "nve_stability",
+        "max_stable_temperature",
+    ]
+    user = {"material": "Cu", "goal": "elastic", "validate": {"properties": names}}
+    config, material = expand_with_material(user, Path(), "copper")
+    counts = max_dft_calculations(config, material)
+    families = {
+        "equation_of_state": 9,
+        "vacancy": 2,
+        "energy_volume_curve": 11,
+        "phonons": 1,
+        "phases": 9,
+        "surfaces": 2,
+        "dimers": 16,
+    }
+    assert {name: counts[name] for name in families} == families
+    retries = sum(families.values()) * (config.label.max_attempts - 1)
+    assert counts["validation_retries"] == retries
+    pool = initial_pool(config, material)
+    cost = label_cost(config, material, pool, fit_timing([]))
+    assert cost.n_labels == config.budget.labels + sum(families.values())

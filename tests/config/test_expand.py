@@ -211,13 +211,31 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"md": {"steps": 0}}, "md.steps: 0 must be greater than 0"),
         ({"md": {"steps": 1.5}}, "md.steps: 1.5 must be a whole number"),
         ({"md": {"gamma_halt": 1.0}}, "gamma_halt (1.0) must be greater than gamma_select (1.5)"),
+        ({"md": {"gamma_select": "auto", "gamma_halt": -1}}, "md.gamma_halt: -1 must be a finite"),
+        ({"md": {"gamma_select": "car"}}, "md.gamma_select: 'car' must be a number, or 'auto'"),
+        (
+            {"md": {"uncertainty": "committee", "interface": "ml-pace"}},
+            "md: uncertainty: ML-PACE has no committee",
+        ),
+        (
+            {"md": {"uncertainty": "committee"}, "train": {"trainer": "autopipe.pacemaker"}},
+            "md.uncertainty: potentials of 'autopipe.pacemaker' have no committee",
+        ),
+        (
+            {"md": {"uncertainty": "committee"}, "train": {"trainer": "autopipe.mace"}},
+            "md.uncertainty: potentials of 'autopipe.mace' have no committee",
+        ),
+        (
+            {"md": {"uncertainty": "committee"}, "train": {"posterior": False}},
+            "committee needs train.posterior: true",
+        ),
         ({"md": {"gamma_every": 10**6}}, "must not be greater than steps"),
         ({"md": {"supercell": [2, 2]}}, "md.supercell: [2, 2] must have at least 3 values"),
         ({"md": {"ensembles": ["nph"]}}, "md.ensembles[0]: 'nph' is not a valid choice"),
         ({"loop": {"stop": {"survival": 2}}}, "loop.stop.survival: 2 must be at most 1"),
         ({"loop": {"max_generations": 1}}, "must not be smaller than min_generations (3)"),
         ({"validate": {"tolerance": float("nan")}}, "validate.tolerance: nan must be"),
-        ({"validate": {"properties": ["C99"]}}, "validate.properties[0]: 'C99' is not a valid"),
+        ({"validate": {"properties": ["C99"]}}, "validate.properties[0]: 'C99' is not a property"),
         ({"zzz": 1}, "zzz: unknown key; valid: name, material, goal"),
     ],
 )
@@ -225,6 +243,20 @@ def test_one_sentence_for_each_mistake(section: dict[str, Any], expected: str) -
     lines = problems({**TWO_LINES, **section})
     assert len(lines) == 1
     assert expected in lines[0]
+
+
+def test_a_committee_brings_its_thresholds_and_its_posterior() -> None:
+    plain = expand(TWO_LINES, Path(), "si")
+    assert (plain.md.gamma_select, plain.md.gamma_halt) == (1.5, 10.0)
+    assert not plain.train.posterior
+    watched = expand({**TWO_LINES, "md": {"uncertainty": "committee"}}, Path(), "si")
+    assert (watched.md.gamma_select, watched.md.gamma_halt) == ("auto", "auto")
+    assert watched.train.posterior
+    numbers = {"uncertainty": "committee", "gamma_select": 0.1, "gamma_halt": 0.5}
+    given = expand({**TWO_LINES, "md": numbers}, Path(), "si")
+    assert (given.md.gamma_select, given.md.gamma_halt) == (0.1, 0.5)
+    again = expand(watched.model_dump(), Path(), "si")
+    assert again == watched
 
 
 def test_all_mistakes_at_once() -> None:
@@ -248,6 +280,20 @@ def test_a_vacancy_energy_of_a_compound_is_refused(tmp_path: Path) -> None:
         "validate": {"properties": ["vacancy_formation_energy"]},
     }
     assert "only defined for materials of one element" in problems(user, tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("phase:bbc", "did you mean 'phase:bcc'"),
+        ("surface_energy:1111", "validate.properties[0]: 'surface_energy:1111' is not a property"),
+        ("dimer:Si-O", "only defined for elements of the material, Si"),
+        ("phase:rocksalt", "not a structure of the composition Si"),
+    ],
+)
+def test_properties_the_material_does_not_have_are_refused(name: str, expected: str) -> None:
+    lines = problems({"material": "Si", "goal": "elastic", "validate": {"properties": [name]}})
+    assert len(lines) == 1 and expected in lines[0]
 
 
 @pytest.mark.parametrize("symbol", MATERIALS)

@@ -20,7 +20,12 @@ _PURPOSES = {
     "training": "training structures, retries included",
     "equation_of_state": "equation of state",
     "elastic_constants": "elastic constants",
-    "vacancy": "vacancy",
+    "vacancy": "vacancy and interstitial",
+    "energy_volume_curve": "energy over a wide range of volumes",
+    "phonons": "phonons",
+    "phases": "other crystal structures",
+    "surfaces": "surfaces",
+    "dimers": "dimers",
     "validation_retries": "retries of the validation",
 }
 
@@ -82,7 +87,7 @@ def check(input_file: Path, as_json: bool, offline: bool) -> None:
     click.echo(dump_config(expanded), nl=False)
     click.echo(f"\n# DFT calculations at most: {counts['total']}")
     for purpose, text in _PURPOSES.items():
-        if counts[purpose]:
+        if counts.get(purpose):
             click.echo(f"# {counts[purpose]:6d} {text}")
     click.echo(f"# {_cost_words(cost)}")
     click.echo(

@@ -15,8 +15,8 @@ from aiida_autopipe.core.embed import embed
 from aiida_autopipe.core.generate.atoms import isolated_atoms
 from aiida_autopipe.core.generate.recipe import generate_pool
 from aiida_autopipe.core.material import Material
-from aiida_autopipe.core.validate.elastic import elastic_structures
-from aiida_autopipe.core.validate.plan import is_elastic
+from aiida_autopipe.core.validate.plan import counts_by_family, equilibrium_plan
+from aiida_autopipe.core.validate.settings import ValidationSettings
 
 
 def max_dft_calculations(config: Config, material: Material) -> dict[str, int]:
@@ -24,26 +24,28 @@ def max_dft_calculations(config: Config, material: Material) -> dict[str, int]:
 
     :returns: ``isolated_atoms``, ``training`` (initial structures and active learning; with the
         isolated atoms this is the budget, retries included), ``equation_of_state``,
-        ``elastic_constants``, ``vacancy``, ``validation_retries`` and their sum ``total``.
+        ``elastic_constants``, ``vacancy`` (its cells and that of an interstitial atom), other
+        families of properties where they are asked for (``energy_volume_curve``, ``phonons``,
+        ``phases``, ``surfaces``, ``dimers``), ``validation_retries`` and their sum ``total``.
     """
-    wanted = set(config.validation.properties)
-    volumes = config.validation.eos_points if wanted else 0
-    elastic = 0
-    if any(is_elastic(name) for name in wanted):
-        strained = elastic_structures(material.primitive, config.validation.elastic_strain)
-        elastic = len(strained)
-    # The perfect supercell and the one with an atom missing.
-    vacancy = 2 if "vacancy_formation_energy" in wanted else 0
+    names = config.validation.properties
+    settings = _validation_settings(config)
+    found = counts_by_family(material.primitive, names, settings) if names else {}
+    # These are named in any case, the others only where they are asked for.
+    usual = dict.fromkeys(("equation_of_state", "elastic_constants", "vacancy"), 0)
+    validation = {**usual, **found}
     isolated = len(material.elements)
     counts = {
         "isolated_atoms": isolated,
         "training": config.budget.labels - isolated,
-        "equation_of_state": volumes,
-        "elastic_constants": elastic,
-        "vacancy": vacancy,
-        "validation_retries": (volumes + elastic + vacancy) * (config.label.max_attempts - 1),
+        **validation,
+        "validation_retries": sum(validation.values()) * (config.label.max_attempts - 1),
     }
     return {**counts, "total": sum(counts.values())}
+
+
+def _validation_settings(config: Config) -> ValidationSettings:
+    return ValidationSettings.from_mapping(config.validation.model_dump())
 
 
 def initial_pool(config: Config, material: Material) -> Dataset:
@@ -111,11 +113,12 @@ def label_cost(
     works.append((work(_largest_frame(config, material)), float(max(0, room - len(pool)))))
     # Cells with a free coordinate are relaxed.
     steps = IONIC_STEPS if len(material.primitive) > 2 else 1
-    small = counts["equation_of_state"] + counts["elastic_constants"]
-    works.append((work(material.primitive), float(small * steps)))
-    if counts["vacancy"]:
-        large = material.primitive.repeat(tuple(config.validation.vacancy_supercell))
-        works.append((work(large), 1.0 + IONIC_STEPS))
+    works.append((work(material.primitive), float(counts["equation_of_state"] * steps)))
+    if names := config.validation.properties:
+        volume = float(material.primitive.get_volume())
+        settings = _validation_settings(config)
+        for atoms in equilibrium_plan(material.primitive, volume, names, settings):
+            works.append((work(atoms), float(IONIC_STEPS if atoms.info["relax"] else 1)))
     seconds, factor = model.total([(one, n) for one, n in works if n > 0])
     labels = counts["total"] - counts["validation_retries"]
     return Cost(seconds / 3600, factor, labels, model.n_labels)

@@ -25,6 +25,7 @@ from aiida_autopipe.config.trainers import foreign_keys, make_paths_absolute
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.generate.recipe import complete_recipe
 from aiida_autopipe.core.material import Material, read_material
+from aiida_autopipe.core.validate.families import undefined_because
 
 BASE_PROTOCOL = "balanced"
 FEWEST_STRUCTURES = 4
@@ -230,11 +231,9 @@ def _check_with_material(config: Config, material: Material) -> list[str]:
     ):
         if len(material.primitive) * math.prod(repeats) < 2:
             problems.append(f"{key}: {list(repeats)} holds a single atom; give a larger supercell")
-    if isolated > 1 and "vacancy_formation_energy" in config.validation.properties:
-        problems.append(
-            "validate.properties: 'vacancy_formation_energy' is only defined for materials of one "
-            f"element, not for {'-'.join(material.elements)}"
-        )
+    for name in config.validation.properties:
+        if why := undefined_because(name, material.primitive):
+            problems.append(f"validate.properties: {name!r} is {why}")
     return problems
 
 

@@ -112,7 +112,10 @@ def element_defaults(material: Material) -> dict[str, Any]:
     values: dict[str, Any] = {"label": label}
     if material.kind == "alloy" or "from covalent radii" in material.note:
         values["validate"] = {"eos_volume_range": 0.12}
-    return {**values, **({"md": {"timestep_fs": 0.5}} if "H" in symbols else {})}
+    if "H" in symbols:
+        values["md"] = {"timestep_fs": 0.5}
+        values["validate"] = {**values.get("validate", {}), "simulation_timestep_fs": 0.5}
+    return values
 
 
 def thermal_displacement(material: Material, melting_points: float) -> float:

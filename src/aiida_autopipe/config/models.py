@@ -14,9 +14,10 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_autopipe.config.explore import Explore
 from aiida_autopipe.config.md import Md
-from aiida_autopipe.config.section import CodeLabel, Count, Positive, Repeats
+from aiida_autopipe.config.section import CodeLabel, Count, Positive
 from aiida_autopipe.config.section import Section as Section
 from aiida_autopipe.config.trainers import COMMON_KEYS, check_train
+from aiida_autopipe.config.validation import Validate
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.generate.recipe import check_recipe
 from aiida_autopipe.core.select.selectors import check_method
@@ -39,9 +40,6 @@ EntryPoint = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*$")]
 PW_ORACLE = "autopipe.pw"
 Protocol = Literal["fast", "balanced", "stringent"]
 Smearing = Literal["none", "gaussian", "cold", "methfessel-paxton", "fermi-dirac"]
-Property = Literal[
-    "lattice_constant", "bulk_modulus", "C11", "C12", "C44", "vacancy_formation_energy"
-]
 
 
 class Budget(Section):
@@ -243,23 +241,6 @@ class Loop(Section):
                 f"min_generations ({self.min_generations})"
             )
         return self
-
-
-class Validate(Section):
-    """Properties of the finished potential against the oracle with the same settings."""
-
-    properties: list[Property]
-    """Properties to compare; without any, the potential is not validated."""
-    tolerance: Positive
-    """Largest relative error that passes."""
-    eos_points: Annotated[int, Field(ge=5, le=21)]
-    """Volumes of the equation of state (lattice constant, bulk modulus)."""
-    eos_volume_range: Annotated[float, Field(gt=0, lt=0.3)]
-    """Largest relative volume change of the equation of state, both ways."""
-    elastic_strain: Annotated[float, Field(gt=0, le=0.05)]
-    """Strain of the elastic constants, applied both ways."""
-    vacancy_supercell: Repeats
-    """Supercell of the primitive cell for the vacancy."""
 
 
 class JobResources(Section):

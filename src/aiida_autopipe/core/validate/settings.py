@@ -29,7 +29,7 @@ class ValidationSettings:
         simulation_steps: of one such simulation.
         simulation_timestep_fs: of them.
         nve_temperature_K: of the velocities that `nve_stability` starts from.
-        nve_drift_limit: largest drift of the total energy that passes, meV per atom and ps.
+        nve_drift_meV_per_atom_ps: largest drift of the total energy that passes.
         stable_temperature_K: demanded of `max_stable_temperature`.
         seed: of the velocities and of the thermostat.
         relax_fmax: forces at which a relaxation with the potential stops, eV/Å.
@@ -51,7 +51,7 @@ class ValidationSettings:
     simulation_steps: int = 1000
     simulation_timestep_fs: float = 1.0
     nve_temperature_K: float = 300.0
-    nve_drift_limit: float = 1.0
+    nve_drift_meV_per_atom_ps: float = 1.0
     stable_temperature_K: float = 1000.0
     seed: int = 0
     relax_fmax: float = 0.005

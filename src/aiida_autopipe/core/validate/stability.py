@@ -69,7 +69,7 @@ class NveFamily(LimitFamily):
 
     def limit(self, name: str, settings: ValidationSettings) -> float:
         """The largest drift."""
-        return settings.nve_drift_limit
+        return settings.nve_drift_meV_per_atom_ps
 
     def simulate(
         self, name: str, calculator: Calculator, equilibrium: Atoms, settings: ValidationSettings
