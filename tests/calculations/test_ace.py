@@ -63,6 +63,34 @@ def test_a_fit_from_nodes_to_nodes(inputs: dict[str, Any], silicon: Dataset) -> 
     assert evaluated.energy == pytest.approx(predicted, abs=1e-7)
 
 
+def test_a_fit_that_keeps_its_posterior(inputs: dict[str, Any], tmp_path: Path) -> None:
+    from aiida.orm import Dict
+
+    from aiida_autopipe.calculations.thresholds import set_thresholds
+    from aiida_autopipe.core.ace.posterior import load_posterior
+    from aiida_autopipe.core.ace.potential import ACEPotential
+
+    inputs["settings"] = Dict({**inputs["settings"].get_dict(), "posterior": True})
+    outputs, node = run(inputs)
+    assert node.is_finished_ok, node.exit_message
+    path = next(p for p in outputs["potential"].export(tmp_path) if p.suffix == ".yaml")
+    assert load_posterior(path, ACEPotential.load(path)).force_noise > 0
+
+    # The thresholds of MD follow from what was found on the held-out structures.
+    found = outputs["metrics"]["calibration"]["committee"]
+    assert found["n_structures"] == 3
+    held_out = outputs["parity"].get_array("held_out_committee")
+    assert len(held_out) == inputs["test"].get_dataset().n_atoms
+    settings = Dict({"gamma_select": "auto", "gamma_halt": "auto", "uncertainty": "committee"})
+    results, process = set_thresholds.run_get_node(settings, outputs["metrics"])
+    assert process.is_finished_ok
+    # Three structures are too few, so they follow from the noise, and it is said.
+    assert results["settings"]["gamma_select"] > 4 * found["force_noise"]
+    assert "Only" in results["thresholds"]["sentence"]
+    _, process = set_thresholds.run_get_node(settings, Dict({"metrics": {}}))
+    assert "give numbers in eV/Å" in process.exit_message
+
+
 def test_a_fit_that_starts_from_another_potential(inputs: dict[str, Any], silicon: Dataset) -> None:
     from aiida.orm import Dict
 

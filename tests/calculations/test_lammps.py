@@ -12,13 +12,15 @@ from ase import Atoms, units
 from ase.build import bulk
 
 from aiida_autopipe.calculations.lammps import LammpsCalculation, potential_files
+from aiida_autopipe.core.ace.fit import FitResult
+from aiida_autopipe.core.ace.posterior import posterior_path
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.ace.zbl import ZBL
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.engines.lammps import deck
-from tests.reference.copper import copper, copper_potential
+from tests.reference.copper import copper, copper_fit, copper_potential
 
 SETTINGS: dict[str, Any] = {
     "segments": [
@@ -33,8 +35,13 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return copper_potential().save(tmp_path_factory.mktemp("potential") / "copper")
+def fitted() -> FitResult:
+    return copper_fit()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, fitted: FitResult) -> list[Path]:
+    return fitted.potential.save(tmp_path_factory.mktemp("potential") / "copper")
 
 
 @pytest.fixture
@@ -227,6 +234,30 @@ def test_inputs_that_are_refused(
             files = {p.name: p for p in saved if p.suffix in change["files"]}
             builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {})
         run_get_node(builder)
+
+
+def test_md_watched_by_a_committee(builder: Any, fitted: FitResult, tmp_path: Path) -> None:
+    paths = fitted.potential.save(tmp_path / "copper")
+    builder.settings = Dict(
+        {**SETTINGS, "uncertainty": "committee", "gamma_select": 0.001, "gamma_halt": 0.002}
+    )
+    files = {path.name: path for path in paths}
+    builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    with pytest.raises(ValueError, match="needs the posterior of the potential"):
+        run_get_node(builder)
+    paths.append(posterior_path(paths[0]))
+    fitted.posterior.save(paths[-1])
+    files = {path.name: path for path in paths}
+    builder.potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
+    outputs, node = run_get_node(builder)
+    assert node.is_finished_ok, (node.exit_message, node.get_scheduler_stderr())
+    results = outputs["results"].get_dict()
+    assert (results["outcome"], results["uncertainty_unit"]) == ("halted", "eV/Å")
+    frames = outputs["frames"].get_dataset()
+    rows = fitted.potential.basis.design_block(frames.atoms(0)).force_rows
+    spread = fitted.posterior.force_std(rows)
+    assert spread.max() == pytest.approx(frames.columns["gamma_max"][0], rel=1e-6)
+    assert spread.max() > 0.001
 
 
 def test_deck_for_ml_pace_adds_the_repulsion(

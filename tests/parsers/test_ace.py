@@ -44,10 +44,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture
 def parse(parse_job: Any) -> Parse:
     """Parse retrieved files as the engine would; returns outputs and the exit code."""
+    from aiida.orm import Dict
+
     from aiida_autopipe.data.dataset import DatasetData
 
-    def run(files: Files, scheduler_status: int | None = None) -> tuple[dict[str, Any], Any]:
-        inputs = {"train": DatasetData(silicon(2))}
+    def run(
+        files: Files, scheduler_status: int | None = None, posterior: bool = False
+    ) -> tuple[dict[str, Any], Any]:
+        inputs = {"train": DatasetData(silicon(2)), "settings": Dict({"posterior": posterior})}
         found: tuple[dict[str, Any], Any] = parse_job(
             "autopipe.ace", inputs, files, scheduler_status
         )
@@ -69,6 +73,18 @@ def test_complete_files_become_nodes(parse: Parse, files: Files) -> None:
     assert outputs["potential"].metrics == outputs["metrics"]["metrics"]
     assert "train_energy_reference" in outputs["parity"].get_arraynames()
     assert isinstance(outputs["potential"].get_potential(), ACEPotential)
+
+
+def test_posterior_and_calibration_are_passed_on(parse: Parse, files: Files) -> None:
+    calibrated = changed_summary(files, calibration={"gamma": {"select": 2.0}})
+    _, code = parse(calibrated, posterior=True)
+    assert (code.status, "potential.posterior.npz" in code.message) == (302, True)
+    kept = {**calibrated, "potential.posterior.npz": b"PK"}
+    outputs, code = parse(kept, posterior=True)
+    assert code is None
+    assert "potential.posterior.npz" in outputs["potential"].filenames
+    assert outputs["metrics"]["calibration"] == {"gamma": {"select": 2.0}}
+    assert "potential.posterior.npz" not in parse(kept)[0]["potential"].filenames
 
 
 def test_the_schedulers_word_comes_first(parse: Parse) -> None:

@@ -17,6 +17,7 @@ from aiida_autopipe.core.ace.job import (
     JOB_FILE,
     METRICS_FILE,
     PARITY_FILE,
+    POSTERIOR_FILE,
     POTENTIAL_FILES,
     PRIOR_PREFIX,
     TEST_FILE,
@@ -59,11 +60,16 @@ def validate_prior(node: PotentialData | None, _: Any) -> str | None:
     return None
 
 
+def keeps_posterior(settings: Dict) -> bool:
+    """Whether a fit with these settings leaves its posterior with the potential."""
+    return FitSettings.from_dict(settings.get_dict()).posterior
+
+
 class AceCalculation(CalcJob):
     """Fit a linear ACE potential to a labelled dataset; see `aiida_autopipe.core.ace.job`."""
 
     # Raise it with any change that gives other results for the same inputs: old ones stop counting.
-    CACHE_VERSION = 2
+    CACHE_VERSION = 3
 
     @classmethod
     def define(cls, spec: Any) -> None:
@@ -91,7 +97,11 @@ class AceCalculation(CalcJob):
         for name, value in defaults.items():
             spec.inputs["metadata"]["options"][name].default = value
         spec.output("potential", valid_type=PotentialData)
-        spec.output("metrics", valid_type=Dict, help="errors, chosen settings, seconds")
+        spec.output(
+            "metrics",
+            valid_type=Dict,
+            help="errors, chosen settings, seconds; with a test set `calibration`",
+        )
         spec.output("parity", valid_type=ArrayData, help="reference and predicted values")
         spec.exit_code(201, "ERROR_INPUT_REFUSED", "The fit refused its input: {message}")
         spec.exit_code(301, "ERROR_FIT_FAILED", "The fit failed: {message}")
@@ -153,6 +163,7 @@ class AceCalculation(CalcJob):
         info.local_copy_list = copies
         info.retrieve_list = [
             *POTENTIAL_FILES,
+            *([POSTERIOR_FILE] if keeps_posterior(self.inputs.settings) else []),
             METRICS_FILE,
             PARITY_FILE,
             ERROR_FILE,

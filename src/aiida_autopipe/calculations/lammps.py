@@ -12,6 +12,7 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.orm import ArrayData, Dict, Int
 
+from aiida_autopipe.core.ace.posterior import posterior_path
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
@@ -134,7 +135,7 @@ class LammpsCalculation(CalcJob):
         )
         info.local_copy_list = [
             (potential.uuid, source, target)
-            for target, source in potential_files(potential).items()
+            for target, source in potential_files(potential, settings.uncertainty).items()
         ]
         info.retrieve_list = [deck.LOG_FILE, deck.TRACE_FILE]
         patterns = (deck.SAFE_PATTERN, *((RDF_PATTERN, MSD_PATTERN) if sampled else ()))
@@ -210,7 +211,8 @@ def validate_inputs(values: dict[str, Any], _: Any) -> str | None:
         deck.check_structure(
             deck.in_vacuum(values["structure"].get_dataset().atoms(0)), potential.elements
         )
-        potential_files(potential)
+        settings = values["settings"].get_dict() if "settings" in values else {}
+        potential_files(potential, settings.get("uncertainty", "gamma"))
         if "restart" in values and "settings" in values:
             _check_restart(values)
     except InputError as error:
@@ -241,8 +243,10 @@ def restart_values(node: ArrayData) -> dict[str, Any]:
     return {name: node.get_array(name) for name in node.get_arraynames()}
 
 
-def potential_files(potential: PotentialData) -> dict[str, str]:
+def potential_files(potential: PotentialData, uncertainty: str = "gamma") -> dict[str, str]:
     """Name in the run directory -> name in the node, for the files a run reads.
+
+    A committee needs the posterior of the coefficients as well.
 
     Raises:
         InputError: the node lacks one of them.
@@ -257,4 +261,11 @@ def potential_files(potential: PotentialData) -> dict[str, str]:
                 f"{', '.join(potential.filenames)}."
             )
         files[target] = found[suffix]
+    if uncertainty == "committee":
+        if ".npz" not in found:
+            raise InputError(
+                "MD watched by a committee needs the posterior of the potential, which has "
+                f"{', '.join(potential.filenames)}; fit it with `train: {{posterior: true}}`."
+            )
+        files[posterior_path(deck.POTENTIAL_FILES[0]).name] = found[".npz"]
     return files

@@ -113,6 +113,7 @@ def fit(
 
     _check_output(output)
     options.check_json_path(json_path)
+    settings["posterior"] = posterior
     given = {k: v for k, v in settings.items() if v is not None and v is not False}
     chosen = FitSettings.from_dict(given)
     keys = (energy_key, forces_key, stress_key)
@@ -169,6 +170,7 @@ def summary(
         **about,
         **{part: result.metrics.get(part) for part in ("train", "validation", "test")},
         **{part: errors for part, errors in result.metrics.items() if part.startswith("prior")},
+        **({} if result.calibration is None else {"calibration": result.calibration}),
     }
 
 
@@ -196,6 +198,8 @@ def _read_references(path: Path) -> dict[str, float]:
 
 
 def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
+    from aiida_autopipe.core.ace.calibration import sentences
+
     chosen = result.chosen
     click.echo(f"{'':12s}{'energy (meV/atom)':>22s}{'forces (eV/Å)':>20s}")
     click.echo(f"{'':12s}{'MAE':>11s}{'RMSE':>11s}{'MAE':>10s}{'RMSE':>10s}")
@@ -213,6 +217,8 @@ def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
     )
     if chosen["zbl_outer"] is not None:
         click.echo(f"ZBL repulsion from {chosen['zbl_inner']:g} to {chosen['zbl_outer']:g} Å.")
+    for sentence in sentences(result.calibration or {}):
+        click.echo(f"Uncertainty, {sentence}")
     for note in result.notes:
         click.echo(f"Note: {note}")
     click.echo(f"{chosen['n_functions']} functions, {seconds:.1f} s; wrote {', '.join(files)}.")

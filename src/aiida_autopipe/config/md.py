@@ -128,13 +128,11 @@ class Md(Section):
     timestep_fs: Annotated[float, Field(gt=0, le=20)]
     """Time step, fs."""
     uncertainty: Literal["gamma", "committee"]
-    """What watches the MD: the extrapolation grade, or the spread of the forces over the posterior
-    of the coefficients, in eV/Å."""
+    """What watches the MD: the extrapolation grade, or the posterior spread of the forces, eV/Å."""
     gamma_select: Threshold
-    """Frames with an uncertainty above this become candidates for labels; auto: calibrated on
-    held-out forces after each training."""
+    """Frames with an uncertainty above this become candidates; auto: calibrated by each fit."""
     gamma_halt: Threshold
-    """A trajectory stops at an uncertainty above this; auto: as for gamma_select."""
+    """A trajectory stops at an uncertainty above this; auto: calibrated by each fit."""
     gamma_every: Count
     """Steps between evaluations of the uncertainty."""
     max_frames: Count

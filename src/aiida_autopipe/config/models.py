@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aiida_autopipe.config.explore import Explore
-from aiida_autopipe.config.md import Md
+from aiida_autopipe.config.md import Md, check_committee
 from aiida_autopipe.config.section import CodeLabel, Count, Positive
 from aiida_autopipe.config.section import Section as Section
 from aiida_autopipe.config.trainers import COMMON_KEYS, check_train
@@ -176,6 +176,8 @@ class Train(Section):
     """Largest extrapolation grade of a training environment."""
     active_set_floor: Annotated[float, Field(gt=0, le=0.1)]
     """Relative size below which differences between environments count as noise."""
+    posterior: bool
+    """Keep the posterior of the coefficients, as md.uncertainty: committee asks for by itself."""
     threads: Annotated[int, Field(gt=0, le=256)]
     """Threads of the fit."""
     settings: dict[str, Any] | None
@@ -304,3 +306,10 @@ class Config(Section):
     """Properties of the finished potential against the oracle with the same settings."""
     resources: Resources
     """How much runs at once, and what each kind of job asks for."""
+
+    @model_validator(mode="after")
+    def _committee(self) -> Self:
+        problem = check_committee(self.md.uncertainty, self.train.trainer, self.train.posterior)
+        if problem:
+            raise ValueError(problem)
+        return self

@@ -13,13 +13,21 @@ import numpy as np
 from aiida.engine import ExitCode
 from aiida.orm import ArrayData, Dict, FolderData
 
-from aiida_autopipe.core.ace.job import ERROR_FILE, METRICS_FILE, PARITY_FILE, POTENTIAL_FILES
+from aiida_autopipe.calculations.ace import keeps_posterior
+from aiida_autopipe.core.ace.job import (
+    ERROR_FILE,
+    METRICS_FILE,
+    PARITY_FILE,
+    POSTERIOR_FILE,
+    POTENTIAL_FILES,
+)
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.parsers.job_parser import JobParser
 
 # Errors of the fit that better input would have prevented; the others say the fit itself failed.
 _INPUT_ERRORS = ("InputError", "DataError")
 _SUMMARY_KEYS = ("metrics", "chosen", "elements", "cutoff", "reference_energies", "seconds")
+_METRICS_KEYS = ("metrics", "chosen", "seconds", "calibration")
 
 
 class AceParser(JobParser):
@@ -30,7 +38,7 @@ class AceParser(JobParser):
         names = self._names
         if METRICS_FILE not in names:
             return self._explain_failure(names)
-        missing = [n for n in (*POTENTIAL_FILES, PARITY_FILE) if n not in names]
+        missing = [n for n in (*self._potential_files, PARITY_FILE) if n not in names]
         if missing:
             return self._exit("ERROR_OUTPUT_MISSING", missing=", ".join(missing))
         try:
@@ -44,9 +52,14 @@ class AceParser(JobParser):
             self.out("parity", read_arrays(self.retrieved, PARITY_FILE))
         except (ValueError, OSError, zipfile.BadZipFile) as error:
             return self._exit("ERROR_OUTPUT_UNREADABLE", filename=PARITY_FILE, message=error)
-        self.out("metrics", Dict({k: summary[k] for k in ("metrics", "chosen", "seconds")}))
+        self.out("metrics", Dict({k: summary[k] for k in _METRICS_KEYS if k in summary}))
         self.out("potential", self._read_potential(summary))
         return None
+
+    @property
+    def _potential_files(self) -> list[str]:
+        posterior = keeps_posterior(self.node.inputs.settings)
+        return [*POTENTIAL_FILES, *([POSTERIOR_FILE] if posterior else [])]
 
     def _explain_failure(self, names: list[str]) -> ExitCode | None:
         """Why there is no result: the scheduler's word first, then the job's, then its stderr."""
@@ -65,7 +78,7 @@ class AceParser(JobParser):
     def _read_potential(self, summary: dict[str, Any]) -> PotentialData:
         with tempfile.TemporaryDirectory() as folder:
             files = {}
-            for name in POTENTIAL_FILES:
+            for name in self._potential_files:
                 files[name] = Path(folder) / name
                 content = self.retrieved.base.repository.get_object_content(name, mode="rb")
                 files[name].write_bytes(content)

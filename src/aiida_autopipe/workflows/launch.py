@@ -141,6 +141,11 @@ def _interface(config: Config, code: AbstractCode) -> str:
             f"md.interface: it is not known whether '{code.full_label}' has ML-PACE; set "
             "'ml-pace' or 'library', or let 'mlip-auto setup' make the code"
         )
+    if found == "ml-pace" and config.md.uncertainty == "committee":
+        raise InputError(
+            f"md.uncertainty: '{code.full_label}' is a LAMMPS with ML-PACE, which has no "
+            "committee; take gamma, or the code of autopipe-lammps that 'mlip-auto setup' makes"
+        )
     return str(found)
 
 

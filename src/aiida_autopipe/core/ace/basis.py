@@ -177,13 +177,16 @@ class Basis:
 
     def design_block(self, atoms: Atoms, threads: int = 1) -> DesignBlock:
         """Design-matrix rows of one structure (see DesignBlock), made in several threads."""
-        types, pairs = self.neighbours(atoms)
+        return self.design_rows(*self.neighbours(atoms), threads)
+
+    def design_rows(self, types: Ints, pairs: SortedPairs, threads: int = 1) -> DesignBlock:
+        """The same from element types (n,) and sorted pairs without ghosts."""
         tables, derivatives = self.tables, self._derivatives
-        width = len(derivatives.function)
-        values = np.zeros((len(atoms), self.n_functions))
+        n_atoms, width = len(types), len(derivatives.function)
+        values = np.zeros((n_atoms, self.n_functions))
 
         def rows(mine: Ints) -> tuple[Floats, Floats]:
-            forces, virial = np.zeros((3 * len(atoms), width)), np.zeros((6, width))
+            forces, virial = np.zeros((3 * n_atoms, width)), np.zeros((6, width))
             design_kernels.design(
                 types,
                 mine,

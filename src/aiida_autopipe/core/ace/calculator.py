@@ -10,13 +10,16 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties, all_outputs
 
+from aiida_autopipe.core.ace.posterior import Posterior
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.errors import DataError
 
 
 class ACECalculator(Calculator):
     """Energy, forces, stress (three-dimensional periodicity only), energies per atom, and
-    `results['gamma']` (n,), the extrapolation grade, when the potential has an active set.
+    `results['gamma']` (n,), the extrapolation grade, when the potential has an active set, and with
+    a posterior `results['force_std']` (n,), the standard deviation of the force on each atom in
+    eV/Å.
 
     The energy contains reference energies and the ZBL repulsion of the potential. All properties
     are computed together, once for a structure; asking for a stress that does not exist raises
@@ -30,17 +33,22 @@ class ACECalculator(Calculator):
         "forces",
         "stress",
         "gamma",
+        "force_std",
     ]
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
-        self, potential: ACEPotential | str | Path, gamma: bool = True, **kwargs: Any
+        self,
+        potential: ACEPotential | str | Path,
+        gamma: bool = True,
+        posterior: Posterior | None = None,
+        **kwargs: Any,
     ) -> None:
         """Take a potential, or read it from a .yace or B-basis .yaml file (see
         `ACEPotential.load`).
 
-        gamma=False leaves the grade out, which saves about a fifth of the time; kwargs are those of
-        ASE's Calculator.
+        gamma=False leaves the grade out, which saves about a fifth of the time; a posterior (see
+        `load_posterior`) costs about two evaluations more; kwargs are those of ASE's Calculator.
 
         Raises PotentialFileError for a file that cannot be read.
         """
@@ -48,6 +56,7 @@ class ACECalculator(Calculator):
         if not isinstance(potential, ACEPotential):
             potential = ACEPotential.load(potential)
         self.potential = potential
+        self._posterior = posterior
         self._with_gamma = gamma and potential.has_active_set
 
     def calculate(
@@ -75,7 +84,10 @@ class ACECalculator(Calculator):
             self.results["stress"] = result.stress
         if result.gamma is not None:
             self.results["gamma"] = result.gamma
+        if self._posterior is not None:
+            rows = self.potential.basis.design_block(self.atoms).force_rows
+            self.results["force_std"] = self._posterior.force_std(rows)
 
     def export_properties(self) -> Properties:
-        """The results ASE has names for, hence without gamma."""
+        """The results ASE has names for, hence without uncertainties."""
         return Properties({k: v for k, v in self.results.items() if k in all_outputs})

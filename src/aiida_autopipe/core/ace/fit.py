@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from aiida_autopipe.core.ace.active_set import ActiveSet
+from aiida_autopipe.core.ace.calibration import HeldOut, calibration, evaluate_held_out
 from aiida_autopipe.core.ace.candidates import Candidates
 from aiida_autopipe.core.ace.environments import shortest_distances
 from aiida_autopipe.core.ace.equations import Choice, Equations
@@ -59,6 +61,7 @@ class FitResult:
         active_sets: the chosen environments by element.
         posterior: of the coefficients, for uncertainties and committees.
         notes: sentences a user should read, such as about labels that were left out.
+        held_out: uncertainties and errors of the forces of ``test``; None without.
     """
 
     potential: ACEPotential
@@ -68,13 +71,19 @@ class FitResult:
     active_sets: dict[str, ActiveSet]
     posterior: Posterior
     notes: list[str]
+    held_out: HeldOut | None = None
 
-    def parity_arrays(self) -> dict[str, Array]:
-        """All parity arrays under names such as train_energy_reference."""
-        arrays: dict[str, Array] = {}
+    def parity_arrays(self) -> dict[str, NDArray[Any]]:
+        """All parity arrays under names such as train_energy_reference, and those of `held_out`."""
+        arrays: dict[str, NDArray[Any]] = {}
         for part, parity in self.parity.items():
             arrays |= parity.arrays(part)
-        return arrays
+        return arrays if self.held_out is None else arrays | self.held_out.arrays()
+
+    @cached_property
+    def calibration(self) -> dict[str, dict[str, Any]] | None:
+        """What 'gamma' and 'committee' are worth on ``test``, and thresholds; None without."""
+        return None if self.held_out is None else calibration(self.held_out, self.posterior)
 
     def committee(self, n: int, rng: np.random.Generator) -> list[ACEPotential]:
         """Potentials with coefficients drawn from the posterior, without active sets."""
@@ -147,7 +156,8 @@ def fit_ace(
         "pseudo_rows": {element: a.n_pseudo for element, a in sets.items()},
         "notes": notes,
     }
-    return FitResult(potential, metrics, chosen, parity, sets, posterior, notes)
+    unseen = None if test is None else evaluate_held_out(test, potential, posterior, threads)
+    return FitResult(potential, metrics, chosen, parity, sets, posterior, notes, unseen)
 
 
 def _chosen(trial: Trial, record: SearchRecord, choice: Choice, zbl: ZBL | None) -> dict[str, Any]:

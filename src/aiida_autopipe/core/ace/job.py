@@ -3,7 +3,8 @@
 ``job.json`` holds ``train`` and ``test`` (HDF5 file names; ``test`` may be null), ``settings`` (the
 fields of `FitSettings`), ``seed`` and, for delta learning, ``prior`` (a potential file or null).
 Written beside it: the potential in the three forms LAMMPS reads and the commands for it,
-parity.npz, and last, when all is complete, metrics.json. A failure that the fit foresaw is written
+parity.npz, with the setting ``posterior`` also potential.posterior.npz, and last, when all is
+complete, metrics.json. A failure that the fit foresaw is written
 to error.json and as one line to stderr, with exit status 1.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from aiida_autopipe.core.ace.fit import FitResult, FitSettings, fit_ace
+from aiida_autopipe.core.ace.posterior import posterior_path
 from aiida_autopipe.core.ace.prior import load_prior
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import InputError
@@ -26,6 +28,7 @@ from aiida_autopipe.core.job_program import read_job, run_program
 
 PREFIX = "potential"
 POTENTIAL_FILES = tuple(f"{PREFIX}.{suffix}" for suffix in ("yace", "yaml", "asi", "in"))
+POSTERIOR_FILE = posterior_path(f"{PREFIX}.yace").name
 METRICS_FILE = "metrics.json"
 PARITY_FILE = "parity.npz"
 TRAIN_FILE = "train.h5"
@@ -48,6 +51,8 @@ def run_job(path: Path) -> None:
         prior = load_prior(folder / job["prior"]) if job.get("prior") else None
         result = fit_ace(train, settings, test, prior=prior, rng=rng)
     result.potential.save(folder / PREFIX)
+    if settings.posterior:
+        result.posterior.save(folder / POSTERIOR_FILE)
     np.savez_compressed(folder / PARITY_FILE, allow_pickle=False, **result.parity_arrays())
     write_json(folder / METRICS_FILE, summary(result, time.perf_counter() - started))
 
@@ -59,7 +64,8 @@ def _open(path: Path) -> AbstractContextManager[Dataset]:
 
 
 def summary(result: FitResult, seconds: float) -> dict[str, Any]:
-    """What metrics.json holds: errors, chosen settings, and what a potential node needs."""
+    """What metrics.json holds: errors, chosen settings, what a potential node needs, and with a
+    test set the calibration of the uncertainties."""
     potential = result.potential
     return {
         "metrics": result.metrics,
@@ -68,6 +74,7 @@ def summary(result: FitResult, seconds: float) -> dict[str, Any]:
         "cutoff": float(potential.cutoff),
         "reference_energies": dict(potential.reference_energies),
         "seconds": seconds,
+        **({} if result.calibration is None else {"calibration": result.calibration}),
     }
 
 

@@ -77,6 +77,14 @@ class Posterior:
         """(k,) standard deviations of the predictions rows (k, F) @ coefficients."""
         return np.asarray(np.linalg.norm(rows @ self.factor, axis=1))
 
+    def force_std(self, force_rows: Array) -> Array:
+        """(n,) standard deviation of the force vector of each atom in eV/Å, from rows (3 n, F).
+
+        The square root of the summed variances of the components, so that it does not depend on
+        the orientation: what a committee of infinitely many samples gives in `core.committee`.
+        """
+        return np.asarray(np.linalg.norm(self.std(force_rows).reshape(-1, 3), axis=1))
+
     def uncertainty(self, basis: Basis, atoms: Atoms) -> Uncertainty:
         """Predictive standard deviations of energy and forces of a structure."""
         block = basis.design_block(atoms)

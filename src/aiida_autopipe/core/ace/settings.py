@@ -48,6 +48,7 @@ class FitSettings:
             boundary is part of these labels but not of the material.
         active_set_tolerance: largest gamma of a training environment.
         active_set_floor: relative size below which differences of environments are taken as noise.
+        posterior: keep the posterior beside the potential, as uncertainties need it.
         threads: None = all cores this process may use. The result does not depend on it.
     """
 
@@ -77,6 +78,7 @@ class FitSettings:
     cutout_energies: bool = False
     active_set_tolerance: float = TOLERANCE
     active_set_floor: float = FLOOR
+    posterior: bool = False
     threads: int | None = None
 
     @classmethod

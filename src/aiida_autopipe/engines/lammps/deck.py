@@ -171,7 +171,8 @@ def potential_include(
     if settings.interface == "library":
         lines = [
             f"{MARKER} potential={POTENTIAL_FILES[0]} gamma_every={settings.gamma_every} "
-            f"elements={','.join(elements)}",
+            f"elements={','.join(elements)}"
+            + ("" if settings.uncertainty == "gamma" else f" uncertainty={settings.uncertainty}"),
             f"pair_style zero {cutoff:.10g} full",
             "pair_coeff * *",
             f"fix autopipe_gamma all property/atom {GAMMA_PROPERTY}",

@@ -40,7 +40,8 @@ class PairForces(Protocol):
 
     @property
     def gamma(self) -> NDArray[np.float64] | None:
-        """(n_atoms,) extrapolation grades, None unless asked for."""
+        """(n_atoms,) extrapolation grades, or the spread of the forces in eV/Å where that is what
+        watches the run; None unless asked for."""
 
 
 class PairPotential(Protocol):

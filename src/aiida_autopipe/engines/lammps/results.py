@@ -10,6 +10,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.core.thresholds import UNITS
 from aiida_autopipe.engines.lammps.parse import Frame, Log, Outcome, Trace, outcome, spread
 from aiida_autopipe.engines.lammps.settings import MdSettings
 
@@ -110,6 +111,8 @@ def summarise(
         "halted": ending is Outcome.HALTED,
         "halt_step": log.halt_step,
         "halt_reason": _halt_reason(log, settings),
+        "uncertainty": settings.uncertainty,
+        "uncertainty_unit": UNITS[settings.uncertainty],
         "gamma_max": float(largest.max()) if len(largest) else None,
         "gamma_mean": float(gammas.mean()) if len(gammas) else None,
         "survival": (steps_done - first_step) / (settings.steps - first_step),
@@ -122,4 +125,9 @@ def summarise(
 def _halt_reason(log: Log, settings: MdSettings) -> str | None:
     if log.halt_step is None:
         return None
-    return f"gamma {log.halt_value:.4g} above gamma_halt {settings.gamma_halt:.4g}"
+    if settings.uncertainty == "gamma":
+        return f"gamma {log.halt_value:.4g} above gamma_halt {settings.gamma_halt:.4g}"
+    return (
+        f"standard deviation of a force {log.halt_value:.4g} eV/Å above gamma_halt "
+        f"{settings.gamma_halt:.4g} eV/Å"
+    )

@@ -2,7 +2,8 @@
 
 A comment `# autopipe: potential=FILE gamma_every=N elements=A,B` in an included file asks for
 forces from the built-in ACE evaluator through `fix external`, with atom type 1 for element A and
-so on; everything else is LAMMPS.
+so on; everything else is LAMMPS. With `uncertainty=committee` the standard deviation of the forces
+over the posterior, FILE's NAME.posterior.npz, takes the place of the extrapolation grade.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from aiida_autopipe.core.ace.potential import ACEPotential
+from aiida_autopipe.core.ace.spread import SpreadPotential
 from aiida_autopipe.core.errors import AutopipeError, EngineError, InputError
 from aiida_autopipe.engines.lammps.deck import EXTERNAL_FIX, MARKER
 from aiida_autopipe.engines.lammps.external import ExternalForces, PairPotential
@@ -147,7 +149,19 @@ def _asked_for(
             f"'{words[1]}' needs a line '{MARKER} potential=FILE gamma_every=N' ({error})."
         ) from error
     elements = options["elements"].split(",") if "elements" in options else None
-    return load(path), every, elements
+    return _watched(path, load(path), options.get("uncertainty", "gamma")), every, elements
+
+
+def _watched(path: Path, potential: PairPotential, uncertainty: str) -> PairPotential:
+    """The potential with the uncertainty that was asked for in the place of gamma."""
+    if uncertainty == "gamma":
+        return potential
+    if uncertainty != "committee" or not isinstance(potential, ACEPotential):
+        raise InputError(
+            f"The uncertainty '{uncertainty}' is unknown for '{path}'; it is gamma, or committee "
+            "for a linear ACE."
+        )
+    return SpreadPotential.of_file(path, potential)
 
 
 def marker_options(text: str) -> dict[str, str]:

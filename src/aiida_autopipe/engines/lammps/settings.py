@@ -14,6 +14,7 @@ from aiida_autopipe.core.strain_rate import AXES, check_strained_axes
 Interface = Literal["library", "ml-pace"]
 Ensemble = Literal["nve", "nvt", "npt"]
 Coupling = Literal["iso", "aniso", "tri"]
+Uncertainty = Literal["gamma", "committee"]
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class MdSettings:
-    """An MD run watched by the extrapolation grade gamma.
+    """An MD run watched by an uncertainty: the extrapolation grade gamma, or a committee.
+
+    All that is called gamma here and in what the run writes is that uncertainty, in its unit.
 
     Attributes:
         segments: run one after the other; velocities go on from one to the next.
         gamma_select: frames whose largest gamma is above it are written.
         gamma_halt: the run ends, successfully, at the first check above it.
+        uncertainty: 'gamma', without a unit, or 'committee': the standard deviation of the force on
+            an atom over the posterior of the coefficients, in eV/Å.
         interface: 'ml-pace' for a LAMMPS with ML-PACE, 'library' for `autopipe-lammps`.
         timestep_fs: time step in fs.
         gamma_every: steps between two evaluations of gamma.
@@ -100,6 +105,7 @@ class MdSettings:
     segments: tuple[Segment, ...]
     gamma_select: float
     gamma_halt: float
+    uncertainty: Uncertainty = "gamma"
     interface: Interface = "library"
     timestep_fs: float = 2.0
     gamma_every: int = 10
@@ -142,10 +148,14 @@ class MdSettings:
         interface = values.get("interface", cls.interface)
         if interface not in get_args(Interface):
             raise InputError(f"interface must be 'library' or 'ml-pace', not {interface!r}.")
+        uncertainty = values.get("uncertainty", cls.uncertainty)
+        if uncertainty not in get_args(Uncertainty):
+            raise InputError(f"uncertainty must be 'gamma' or 'committee', not {uncertainty!r}.")
         settings = cls(
             segments=tuple(Segment.from_dict(segment) for segment in segments),
             gamma_select=_number("gamma_select", values["gamma_select"], above=0.0),
             gamma_halt=_number("gamma_halt", values["gamma_halt"], above=0.0),
+            uncertainty=uncertainty,
             interface=interface,
             timestep_fs=_number(
                 "timestep_fs", values.get("timestep_fs", cls.timestep_fs), above=0.0
@@ -162,6 +172,10 @@ class MdSettings:
             raise InputError(
                 f"gamma_halt ({self.gamma_halt}) must not be below gamma_select "
                 f"({self.gamma_select}): a run would halt before it gives a candidate."
+            )
+        if self.uncertainty == "committee" and self.interface == "ml-pace":
+            raise InputError(
+                "ML-PACE has no committee: uncertainty 'committee' needs the interface 'library'."
             )
         if self.thermo_every % self.gamma_every:
             raise InputError(
