@@ -20,7 +20,7 @@ from aiida_autopipe.core.generate.recipe import generate_pool
 from aiida_autopipe.core.select.coverage import coverage
 from aiida_autopipe.core.select.rows import as_rows
 from aiida_autopipe.core.select.selectors import select_at_most
-from aiida_autopipe.core.validate.compare import compare
+from aiida_autopipe.core.validate.compare import compare, plots
 from aiida_autopipe.core.validate.plan import ValidationSettings, eos_plan, equilibrium_plan
 from aiida_autopipe.core.validate.properties import (
     equation_of_state,
@@ -287,7 +287,8 @@ def compare_properties(
         labelled: `eos` and, where the properties need it, `equilibrium`.
 
     Returns:
-        `rows`, and the energy-volume curves `eos_reference` and `eos_potential`.
+        `rows`, `plots` of the properties that are curves, and the energy-volume curves
+        `eos_reference` and `eos_potential`.
     """
     chosen, _ = _validation_settings(settings)
     primitive = crystal.get_dataset().atoms(0)
@@ -295,8 +296,9 @@ def compare_properties(
     equilibrium = labelled["equilibrium"].get_dataset() if "equilibrium" in labelled else None
     calculator = ACECalculator(potential.get_potential())
     names = settings["properties"]
-    reference = reference_properties(primitive, eos, equilibrium, names)
-    predicted = potential_properties(calculator, primitive, names, chosen)
+    reference = reference_properties(primitive, eos, equilibrium, names, chosen)
+    volume = equation_of_state(eos).v0
+    predicted = potential_properties(calculator, primitive, names, chosen, volume)
     rows = compare(predicted, reference, float(settings["tolerance"]))
     volumes, energies, model = [], [], []
     for atoms in eos.iter_atoms():
@@ -307,6 +309,7 @@ def compare_properties(
     return Dict(
         {
             "rows": [row.as_dict() for row in rows],
+            "plots": [plot.as_dict() for plot in plots(predicted, reference)],
             "tolerance": float(settings["tolerance"]),
             "eos_reference": {"volume_per_atom": volumes, "energy_per_atom": energies},
             "eos_potential": {"volume_per_atom": volumes, "energy_per_atom": model},

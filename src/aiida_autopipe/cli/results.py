@@ -58,8 +58,13 @@ def _validation_line(row: dict[str, Any]) -> str:
     if not row["checked"]:
         return f"  {row['name']:26s} could not be computed"
     verdict = "ok" if row["passed"] else "FAILED"
+    value = f"  {row['name']:26s} {row['potential']:10.4g} {row['unit']:5s} "
+    if row["rule"] in ("at_most", "at_least"):
+        return (
+            f"{value}{row['rule'].replace('_', ' ')} {row['limit']:10.4g} {row['unit']} {verdict}"
+        )
+    sign = "" if row["rule"] == "curve" else "+"
     return (
-        f"  {row['name']:26s} {row['potential']:10.4g} {row['unit']:5s} "
-        f"reference {row['reference']:10.4g} {row['unit']:5s} "
-        f"{100 * row['relative_error']:+6.1f} %  {verdict}"
+        f"{value}reference {row['reference']:10.4g} {row['unit']:5s} "
+        f"{100 * row['relative_error']:{sign}6.1f} %  {verdict}"
     )

@@ -27,7 +27,7 @@ class Validate(Section):
     """Properties of the finished potential against the oracle with the same settings."""
 
     properties: list[Property]
-    """Properties to compare, see the page on validation; without any, the potential is not validated."""
+    """Properties to compare, see the page on validation; without any, nothing is validated."""
     tolerance: Positive
     """Largest relative error that passes."""
     eos_points: Annotated[int, Field(ge=5, le=21)]

@@ -32,7 +32,8 @@ def axis(title: str, **extra: Any) -> dict[str, Any]:
     return {"title": {"text": title}, "automargin": True, "zeroline": False, **extra}
 
 
-def _values(values: list[float], factor: float = 1.0) -> list[float | None]:
+def json_values(values: list[float], factor: float = 1.0) -> list[float | None]:
+    """The values times a factor, with None where JSON has no number."""
     return [None if math.isnan(x) or math.isinf(x) else x * factor for x in values]
 
 
@@ -226,8 +227,8 @@ def equation_of_state(report: Report) -> Figure | None:
                 "type": "scatter",
                 "mode": mode,
                 "name": name,
-                "x": _values([curve.volume_per_atom[i] for i in order]),
-                "y": _values([curve.energy_per_atom[i] - zero for i in order], 1000),
+                "x": json_values([curve.volume_per_atom[i] for i in order]),
+                "y": json_values([curve.energy_per_atom[i] - zero for i in order], 1000),
                 "line": {"color": colour, "width": 2, "shape": "spline"},
                 "marker": {"symbol": symbol, "size": 9, "color": colour},
                 "hovertemplate": "%{x:.5~g} Å³: %{y:.4~g} meV<extra></extra>",
@@ -246,7 +247,7 @@ def equation_of_state(report: Report) -> Figure | None:
 
 def bars(labels: list[str], values: list[float], unit: str, hover: list[str]) -> Figure | None:
     """Horizontal bars, the first label on top; None without a value above zero."""
-    known = _values(values)
+    known = json_values(values)
     if not any(value for value in known):
         return None
     return {

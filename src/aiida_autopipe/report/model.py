@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, model_validator
 
 from aiida_autopipe.report.trajectory_model import Trajectory
+from aiida_autopipe.report.validation_model import ValidationPlot
+from aiida_autopipe.report.validation_model import ValidationRow as ValidationRow
 from aiida_autopipe.report.values import PLAIN, FloatList, NodeRef, require_same_length
 
 Status = Literal["finished", "failed", "running"]
@@ -147,27 +149,6 @@ class Parity(_Model):
     test: ParitySplit | None = None
 
 
-class ValidationRow(_Model):
-    """One property: potential against reference."""
-
-    name: str
-    """machine name, as in the configuration"""
-    label: str
-    """what readers call it"""
-    unit: str
-    potential: float | None = None
-    reference: float | None = None
-    relative_error: float | None = None
-    """(potential - reference) / |reference|; None where it could not be computed"""
-    passed: bool = False
-    tolerance: float = 0.1
-    """largest accepted |relative_error|"""
-    note: str = ""
-    """why a value is missing, or what to know about it"""
-    potential_node: NodeRef | None = None
-    reference_node: NodeRef | None = None
-
-
 class EnergyVolumeCurve(_Model):
     """Energy over volume; both arrays have shape (n,)."""
 
@@ -249,6 +230,7 @@ class Report(_Model):
     """simulations whose structure was recorded and is not shown"""
     parity: Parity = Parity()
     validation: list[ValidationRow] = []
+    validation_plots: list[ValidationPlot] = []
     validation_missing: str = ""
     """why there is no (complete) validation, in a sentence"""
     eos_reference: EnergyVolumeCurve | None = None

@@ -22,8 +22,17 @@ from aiida_autopipe.report.formatting import (
     tolerance,
 )
 from aiida_autopipe.report.model import Report
+from aiida_autopipe.report.validation_plots import validation_plot
 from aiida_autopipe.report.values import NodeRef
-from aiida_autopipe.report.verdict import has_passed, is_checked, verdict, worst_row
+from aiida_autopipe.report.verdict import (
+    demand,
+    error_text,
+    has_limit,
+    has_passed,
+    is_checked,
+    verdict,
+    worst_row,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,10 @@ def render(report: Report) -> str:
             "time (min)",
             [f"{duration(share.seconds)} ({percent(share.share)})" for share in shares],
         ),
+        **{
+            f"validation-{k}": validation_plot(plot, report.method.oracle)
+            for k, plot in enumerate(report.validation_plots)
+        },
     }
     return (
         _environment()
@@ -73,6 +86,7 @@ def render(report: Report) -> str:
             report=report,
             verdict=verdict(report),
             cards=cards(report),
+            any_limit=any(has_limit(row) for row in report.validation),
             plots={name: plot for name, plot in plots.items() if plot is not None},
             plots_json=_script_json({k: v for k, v in plots.items() if v is not None}),
             parity_note=parity_note,
@@ -100,13 +114,14 @@ def cards(report: Report) -> list[Card]:
             f"{passed} / {len(rows)}" if rows else "none",
             "",
             f"properties within {tolerance(rows[0].tolerance)}"
+            + (" or their limit" if any(has_limit(row) for row in rows) else "")
             if len({row.tolerance for row in rows}) == 1
             else ("properties within tolerance" if rows else "no property was checked"),
             level=judged.level,
         ),
         Card(
             "Largest property error",
-            signed_percent(worst.relative_error) if worst else MISSING,
+            error_text(worst) if worst else MISSING,
             "",
             worst.label if worst else "nothing to compare",
             worst.potential_node if worst else None,
@@ -195,6 +210,9 @@ def _environment() -> Environment:
     environment.globals |= {
         "is_checked": is_checked,
         "has_passed": has_passed,
+        "has_limit": has_limit,
+        "demand": demand,
+        "error_text": error_text,
         "bar_width": _bar_width,
     }
     return environment

@@ -59,6 +59,9 @@ def _row(row: ValidationRow) -> dict[str, Any]:
         "unit": row.unit,
         "relative_error": finite(row.relative_error),
         "tolerance": row.tolerance,
+        "rule": row.rule,
+        "limit": finite(row.limit),
         "passed": has_passed(row),
         "checked": is_checked(row),
+        "note": row.note,
     }

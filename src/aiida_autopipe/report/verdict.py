@@ -7,6 +7,7 @@ from aiida_autopipe.report.formatting import (
     finite,
     milli,
     number,
+    percent,
     plural,
     sentence,
     signed_percent,
@@ -27,8 +28,30 @@ class Verdict:
 
 
 def is_checked(row: ValidationRow) -> bool:
-    """Whether both values and their relative error exist, so that the row can be judged."""
-    return all(finite(x) is not None for x in (row.potential, row.reference, row.relative_error))
+    """Whether all values that the row's rule asks for exist, so that it can be judged."""
+    needed = [row.potential, row.reference, row.relative_error]
+    if has_limit(row):
+        needed = [row.potential, row.limit]
+    return all(finite(x) is not None for x in needed)
+
+
+def has_limit(row: ValidationRow) -> bool:
+    """Whether the potential alone is held against a limit, without a reference."""
+    return row.rule in ("at_most", "at_least")
+
+
+def demand(row: ValidationRow) -> str:
+    """The limit in words, such as 'at most 1'."""
+    words = "at most" if row.rule == "at_most" else "at least"
+    return f"{words} {number(row.limit)}"
+
+
+def error_text(row: ValidationRow) -> str:
+    """The relative error as a percentage, with a sign where it has one; empty for a limit."""
+    if has_limit(row):
+        return ""
+    show = percent if row.rule == "curve" else signed_percent
+    return show(row.relative_error)
 
 
 def has_passed(row: ValidationRow) -> bool:
@@ -37,8 +60,8 @@ def has_passed(row: ValidationRow) -> bool:
 
 
 def worst_row(rows: list[ValidationRow]) -> ValidationRow | None:
-    """The checked property with the largest relative error."""
-    checked = [row for row in rows if is_checked(row)]
+    """The checked property with the largest relative error; limits have none."""
+    checked = [row for row in rows if is_checked(row) and not has_limit(row)]
     return max(checked, key=lambda row: abs(row.relative_error or 0.0), default=None)
 
 
@@ -82,16 +105,24 @@ def _validation_sentences(report: Report) -> list[str]:
     if not rows:
         reason = f": {report.validation_missing}" if report.validation_missing else ""
         return [sentence(f"No property was checked against {report.method.oracle}{reason}")]
-    passed = sum(has_passed(row) for row in rows)
-    agree = "agrees" if len(rows) == 1 else "agree"
-    text = f"{passed} of {plural(len(rows), 'property')} {agree} with {report.method.oracle} "
-    text += _within(rows)
-    worst = worst_row(rows)
-    if worst is not None:
-        text += (
-            f"; the largest difference is {signed_percent(worst.relative_error)} ({worst.label})"
+    compared = [row for row in rows if not has_limit(row)]
+    alone = [row for row in rows if has_limit(row)]
+    sentences = []
+    if compared:
+        passed = sum(has_passed(row) for row in compared)
+        agree = "agrees" if len(compared) == 1 else "agree"
+        text = f"{passed} of {plural(len(compared), 'property')} {agree} with "
+        text += f"{report.method.oracle} {_within(compared)}"
+        worst = worst_row(rows)
+        if worst is not None:
+            text += f"; the largest difference is {error_text(worst)} ({worst.label})"
+        sentences.append(text + ".")
+    if alone:
+        passed = sum(has_passed(row) for row in alone)
+        holds = "holds" if len(alone) == 1 else "hold"
+        sentences.append(
+            f"{passed} of {plural(len(alone), 'demand')} on the potential alone {holds}."
         )
-    sentences = [text + "."]
     failing = [row for row in rows if is_checked(row) and not row.passed]
     if failing:
         sentences.append(f"Outside the tolerance: {'; '.join(map(_comparison, failing))}.")
@@ -104,8 +135,10 @@ def _validation_sentences(report: Report) -> list[str]:
 
 
 def _comparison(row: ValidationRow) -> str:
+    if has_limit(row):
+        return f"{row.label} ({number(row.potential)} {row.unit}, {demand(row)})"
     values = f"{number(row.potential)} against {number(row.reference)} {row.unit}".rstrip()
-    return f"{row.label} ({signed_percent(row.relative_error)}: {values})"
+    return f"{row.label} ({error_text(row)}: {values})"
 
 
 def _error_sentences(final: Generation) -> list[str]:

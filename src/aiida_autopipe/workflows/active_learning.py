@@ -323,7 +323,11 @@ class ActiveLearningWorkChain(ExploringWorkChain):
     def run_validation(self) -> ToContext:
         """Compare the final potential with the reference method."""
         config = self.ctx.config
-        settings = {**config["validate"], "kspacing_per_A": config["label"]["kspacing_per_A"]}
+        settings = {
+            **config["validate"],
+            "kspacing_per_A": config["label"]["kspacing_per_A"],
+            "seed": config["seed"],
+        }
         node = self.submit(
             ValidateWorkChain,
             potential=self.ctx.training.outputs.potential,

@@ -14,7 +14,8 @@ from aiida.orm import CalcJobNode, Node, ProcessNode, WorkChainNode, load_node
 
 from aiida_autopipe import __version__
 from aiida_autopipe.config.loading import dump_config, material_words
-from aiida_autopipe.core.validate.plan import EOS_PROPERTIES
+from aiida_autopipe.core.validate.families import family_of
+from aiida_autopipe.core.validate.lattice import EOS_PROPERTIES
 from aiida_autopipe.report.model import (
     EnergyVolumeCurve,
     ErrorMetrics,
@@ -31,6 +32,7 @@ from aiida_autopipe.report.model import (
     Trace,
     ValidationRow,
 )
+from aiida_autopipe.report.validation_model import ValidationPlot
 from aiida_autopipe.report.values import NodeRef
 from aiida_autopipe.workflows.functions import count_calculations, failure_reason
 from aiida_autopipe.workflows.oracles import PW
@@ -86,6 +88,7 @@ def collect_report(run: WorkChainNode) -> Report:
         gamma_halt=config["md"]["gamma_halt"],
         parity=_parity(steps),
         validation=_validation(run, table, config),
+        validation_plots=_validation_plots(run, table),
         validation_missing="" if table else _validation_missing(steps, config),
         eos_reference=_curve(run, table, "eos_reference"),
         eos_potential=_curve(run, table, "eos_potential"),
@@ -261,18 +264,26 @@ def _validation(
     rows = []
     for row in table["rows"]:
         error = row["relative_error"]
-        if error is not None and row["potential"] < row["reference"]:
+        rule = row.get("rule", "difference")
+        if rule == "difference" and error is not None and row["potential"] < row["reference"]:
             error = -error
         rows.append(
             ValidationRow(
                 **{**row, "relative_error": error},
-                label=PROPERTY_LABELS.get(row["name"], row["name"]),
+                label=PROPERTY_LABELS.get(row["name"]) or family_of(row["name"]).label(row["name"]),
                 tolerance=config["validate"]["tolerance"],
                 potential_node=potential,
-                reference_node=references[row["name"] not in EOS_PROPERTIES],
+                reference_node=None
+                if row.get("limit") is not None
+                else references[row["name"] not in EOS_PROPERTIES],
             )
         )
     return rows
+
+
+def _validation_plots(run: WorkChainNode, table: dict[str, Any] | None) -> list[ValidationPlot]:
+    node = node_ref(run.outputs.validation) if table else None
+    return [ValidationPlot(**plot, node=node) for plot in (table or {}).get("plots", [])]
 
 
 def _reference_nodes(run: WorkChainNode) -> tuple[NodeRef, NodeRef]:

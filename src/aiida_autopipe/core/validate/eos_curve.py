@@ -118,7 +118,7 @@ class EosCurveFamily(Family):
                 name=name,
                 title="Energy over a wide range of volumes",
                 x_label="volume (Å³/atom)",
-                y_label="E − E<sub>min</sub> (meV/atom)",
+                y_label="E − E(min) (meV/atom)",
                 series=tuple(series),
                 note="Each curve is measured from its own lowest energy.",
             )
