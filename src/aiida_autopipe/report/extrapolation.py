@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from aiida_autopipe.report.calibration import SYMBOLS
 from aiida_autopipe.report.figures import SERIES, Figure, axis, text
 from aiida_autopipe.report.formatting import finite
 from aiida_autopipe.report.model import Report, Simulation
@@ -24,7 +25,8 @@ def extrapolation(report: Report) -> Figure | None:
     runs = [run for g in generations for run in g.simulations if _has_trace(run)]
     kinds = sorted({(run.temperature_K, run.ensemble) for run in runs})
     colours = {kind: SERIES[i % len(SERIES)] for i, kind in enumerate(kinds)}
-    thresholds = _thresholds(report)
+    thresholds = {g.index: _thresholds(report, g.index) for g in generations}
+    symbol = SYMBOLS[report.uncertainty]
     columns = min(COLUMNS, len(generations))
     rows = math.ceil(len(generations) / columns)
     plot_height = rows * (_PANEL + _GAP) - _GAP
@@ -36,16 +38,16 @@ def extrapolation(report: Report) -> Figure | None:
         "margin": {"t": 95, "b": 60},
         "legend": {"orientation": "h", "x": 0, "y": 1 + 32 / plot_height, "yanchor": "bottom"},
     }
-    limits = _limits(runs, [value for _, value, _ in thresholds])
+    limits = _limits(runs, [value for lines in thresholds.values() for _, value, _ in lines])
     data: list[dict[str, Any]] = []
     shown: set[tuple[float, str]] = set()
     for position, generation in enumerate(generations):
         suffix = "" if position == 0 else str(position + 1)
-        _add_panel(layout, generation.index, position, (rows, columns), limits)
-        layout["shapes"] += [_line(*threshold, suffix) for threshold in thresholds]
+        _add_panel(layout, generation.index, position, (rows, columns), limits, symbol)
+        layout["shapes"] += [_line(*line, suffix) for line in thresholds[generation.index]]
         for run in filter(_has_trace, generation.simulations):
             kind = (run.temperature_K, run.ensemble)
-            data += _traces(run, colours[kind], suffix, first=kind not in shown)
+            data += _traces(run, colours[kind], suffix, symbol, first=kind not in shown)
             shown.add(kind)
     return {"data": data, "layout": layout}
 
@@ -54,9 +56,17 @@ def _has_trace(run: Simulation) -> bool:
     return any(math.isfinite(g) and g > 0 for g in run.trace.gamma_max)
 
 
-def _thresholds(report: Report) -> list[tuple[str, float, str]]:
+def _thresholds(report: Report, generation: int) -> list[tuple[str, float, str]]:
     """Name, value and dash of each threshold that a logarithmic axis can show."""
-    pairs = (("select", report.gamma_select, "dot"), ("halt", report.gamma_halt, "dash"))
+    own = [used for used in report.thresholds if used.generation == generation]
+    pairs: list[tuple[str, float | None, str]] = []
+    for name, common, dash in (
+        ("select", report.gamma_select, "dot"),
+        ("halt", report.gamma_halt, "dash"),
+    ):
+        # A number in the legend is that of all panels.
+        words = name if common is None else f"{name}, {SYMBOLS[report.uncertainty]} = {common:g}"
+        pairs.append((words, getattr(own[0], name) if own else common, dash))
     known = ((name, finite(value), dash) for name, value, dash in pairs)
     return [(name, value, dash) for name, value, dash in known if value is not None and value > 0]
 
@@ -74,6 +84,7 @@ def _add_panel(
     position: int,
     shape: tuple[int, int],
     limits: list[float],
+    symbol: str,
 ) -> None:
     rows, columns = shape
     row, column = divmod(position, columns)
@@ -89,7 +100,7 @@ def _add_panel(
         "MD time (ps)", domain=[left, left + width], anchor=f"y{suffix}", rangemode="tozero"
     )
     layout[f"yaxis{suffix}"] = axis(
-        "largest γ in the cell" if column == 0 else "",
+        f"largest {symbol} in the cell" if column == 0 else "",
         domain=[bottom, top],
         anchor=f"x{suffix}",
         type="log",
@@ -123,13 +134,15 @@ def _line(name: str, value: float, dash: str, suffix: str) -> dict[str, Any]:
         "y0": value,
         "y1": value,
         "line": {"color": "#888888", "width": 1.5, "dash": dash},
-        "name": f"{name}, γ = {value:g}",
+        "name": name,
         "legendgroup": name,
         "showlegend": suffix == "",
     }
 
 
-def _traces(run: Simulation, colour: str, suffix: str, first: bool) -> list[dict[str, Any]]:
+def _traces(
+    run: Simulation, colour: str, suffix: str, symbol: str, first: bool
+) -> list[dict[str, Any]]:
     name = text(f"{run.temperature_K:g} K {run.ensemble.upper()}")
     keep = peaks(run.trace.gamma_max, MAX_TRACE_POINTS)
     gammas = [finite(run.trace.gamma_max[i]) for i in keep]
@@ -148,7 +161,8 @@ def _traces(run: Simulation, colour: str, suffix: str, first: bool) -> list[dict
         "y": [g if g is not None and g > 0 else None for g in gammas],
         "customdata": [finite(run.trace.temperature_K[i]) for i in keep],
         "line": {"color": colour, "width": 1.5},
-        "hovertemplate": "%{x:.4~g} ps: γ = %{y:.3~g}, T = %{customdata:.0f} K<extra>"
+        "hovertemplate": f"%{{x:.4~g}} ps: {symbol} = "
+        + "%{y:.3~g}, T = %{customdata:.0f} K<extra>"
         + name.replace("%", "")
         + "</extra>",
     }

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, model_validator
 
+from aiida_autopipe.report.calibration_model import Calibration, Uncertainty, UsedThresholds
 from aiida_autopipe.report.trajectory_model import Trajectory
 from aiida_autopipe.report.validation_model import ValidationPlot
 from aiida_autopipe.report.validation_model import ValidationRow as ValidationRow
@@ -223,9 +224,14 @@ class Report(_Model):
     config_node: NodeRef | None = None
     labels: LabelCounts
     generations: list[Generation] = []
+    uncertainty: Uncertainty = "gamma"
+    """what watches the simulations; all that is called gamma is this, in its unit"""
     gamma_select: float | None = None
     gamma_halt: float | None = None
     trajectories: list[Trajectory] = []
+    thresholds: list[UsedThresholds] = []
+    """those of each generation"""
+    calibration: Calibration | None = None
     trajectories_left_out: int = 0
     """simulations whose structure was recorded and is not shown"""
     parity: Parity = Parity()

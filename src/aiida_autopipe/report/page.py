@@ -10,6 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from aiida_autopipe.report import figures, formatting
+from aiida_autopipe.report.calibration import SYMBOLS, calibration, sentence
 from aiida_autopipe.report.extrapolation import extrapolation
 from aiida_autopipe.report.formatting import (
     MISSING,
@@ -68,6 +69,7 @@ def render(report: Report) -> str:
         "parity": parity_figure,
         "gamma": extrapolation(report),
         "eos": figures.equation_of_state(report),
+        "calibration": calibration(report.uncertainty, report.calibration),
         "time": figures.bars(
             [share.what for share in shares],
             [share.seconds / 60 for share in shares],
@@ -92,6 +94,10 @@ def render(report: Report) -> str:
             parity_note=parity_note,
             shares=shares,
             overlap=overlap,
+            symbol=Markup(SYMBOLS[report.uncertainty]),
+            calibration_sentence=sentence(report.uncertainty, report.calibration)
+            if report.calibration
+            else "",
             # plotly.js is trusted package content, and must not be escaped inside a script.
             plotly_js=Markup(get_plotlyjs()),
         )

@@ -34,6 +34,7 @@ from aiida_autopipe.report.model import (
 )
 from aiida_autopipe.report.validation_model import ValidationPlot
 from aiida_autopipe.report.values import NodeRef
+from aiida_autopipe.workflows.calibration_report import calibration, used_thresholds
 from aiida_autopipe.workflows.functions import count_calculations, failure_reason
 from aiida_autopipe.workflows.oracles import PW
 from aiida_autopipe.workflows.progress import children
@@ -65,6 +66,7 @@ def collect_report(run: WorkChainNode) -> Report:
     labels = [step for step in steps if step.process_label == "LabelWorkChain"]
     generations = list(_generations(steps, labels))
     table = run.outputs.validation.get_dict() if "validation" in run.outputs else None
+    measure = config["md"].get("uncertainty", "gamma")
     return Report(
         name=config["name"],
         material=material_words(config["material"]),
@@ -84,8 +86,11 @@ def collect_report(run: WorkChainNode) -> Report:
         config_node=node_ref(run.inputs.config),
         labels=_label_counts(run, labels, config),
         generations=generations,
-        gamma_select=config["md"]["gamma_select"],
-        gamma_halt=config["md"]["gamma_halt"],
+        uncertainty=measure,
+        gamma_select=_common(config["md"]["gamma_select"]),
+        gamma_halt=_common(config["md"]["gamma_halt"]),
+        thresholds=used_thresholds(steps, node_ref),
+        calibration=calibration(steps, measure, node_ref),
         parity=_parity(steps),
         validation=_validation(run, table, config),
         validation_plots=_validation_plots(run, table),
@@ -115,6 +120,11 @@ def _status(run: WorkChainNode) -> Any:
     if not run.is_terminated:
         return "running"
     return "finished" if run.is_finished_ok else "failed"
+def _common(threshold: float | str) -> float | None:
+    """A threshold of all generations; None where each has its own."""
+    return None if isinstance(threshold, str) else threshold
+
+
 
 
 def _failure(run: WorkChainNode) -> str:
