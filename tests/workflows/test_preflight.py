@@ -12,12 +12,8 @@ import pytest
 from aiida_autopipe.cli import setup_profile
 from aiida_autopipe.config.expand import expand_with_material
 from aiida_autopipe.core.errors import InputError
-from aiida_autopipe.workflows.preflight import (
-    choose_profile,
-    load_profile,
-    preflight,
-    resolve_pseudos,
-)
+from aiida_autopipe.workflows.preflight import choose_profile, load_profile, preflight
+from aiida_autopipe.workflows.pseudopotentials import resolve_pseudos
 
 
 def expanded(**sections: Any) -> Any:

@@ -66,7 +66,7 @@ def check(input_file: Path, as_json: bool, offline: bool) -> None:
             raise InputError("\n".join(problems))
         if config.label.oracle == PW_ORACLE:
             from aiida_autopipe.workflows.past_labels import past_labels
-            from aiida_autopipe.workflows.preflight import pseudo_facts
+            from aiida_autopipe.workflows.pseudopotentials import pseudo_facts
 
             model = fit_timing(past_labels())
             known = pseudo_facts(config, material.elements)

@@ -134,4 +134,5 @@ def _largest_frame(config: Config, material: Material) -> Atoms:
     if md.embed is not None and material.periodic:
         radii = (md.embed.radius_A, md.embed.buffer_A)
         cells = [embed(cell, 0, *radii, crystal).atoms for cell in cells]
-    return max(cells, key=len)
+    largest: Atoms = max(cells, key=len)
+    return largest

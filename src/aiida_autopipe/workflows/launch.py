@@ -32,7 +32,8 @@ from aiida_autopipe.core.material import Material
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.espresso.pw import PwSettings
 from aiida_autopipe.workflows.active_learning import ActiveLearningWorkChain
-from aiida_autopipe.workflows.preflight import is_pw, preflight, resolve_pseudos
+from aiida_autopipe.workflows.preflight import is_pw, preflight
+from aiida_autopipe.workflows.pseudopotentials import resolve_pseudos
 
 INTERFACE_KEY = "interface"
 """Extra of a LAMMPS code, written by `mlip-auto setup`: 'library' or 'ml-pace'."""

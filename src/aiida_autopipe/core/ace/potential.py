@@ -15,14 +15,9 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace import evaluate_kernels
+from aiida_autopipe.core.ace.active_set_file import is_linear_grade, read_asi, write_asi
 from aiida_autopipe.core.ace.basis import Basis, by_type, sum_of_parts
-from aiida_autopipe.core.ace.bbasis import (
-    is_linear_grade,
-    read_asi,
-    read_bbasis,
-    write_asi,
-    write_bbasis,
-)
+from aiida_autopipe.core.ace.bbasis import read_bbasis, write_bbasis
 from aiida_autopipe.core.ace.coupling import canonical_ms
 from aiida_autopipe.core.ace.embedding import Embedding, Embeddings, compile_embeddings
 from aiida_autopipe.core.ace.kernels import SortedPairs
