@@ -24,6 +24,7 @@ from aiida_autopipe.report.formatting import (
 )
 from aiida_autopipe.report.model import Report
 from aiida_autopipe.report.validation_plots import validation_plot
+from aiida_autopipe.report.trajectories import trajectory_figures
 from aiida_autopipe.report.values import NodeRef
 from aiida_autopipe.report.verdict import (
     demand,
@@ -68,6 +69,7 @@ def render(report: Report) -> str:
         "learning": figures.learning_curve(report.generations),
         "parity": parity_figure,
         "gamma": extrapolation(report),
+        **trajectory_figures(report.trajectories),
         "eos": figures.equation_of_state(report),
         "calibration": calibration(report.uncertainty, report.calibration),
         "time": figures.bars(

@@ -39,6 +39,7 @@ from aiida_autopipe.workflows.functions import count_calculations, failure_reaso
 from aiida_autopipe.workflows.oracles import PW
 from aiida_autopipe.workflows.progress import children
 from aiida_autopipe.workflows.timing import time_shares
+from aiida_autopipe.workflows.trajectories import collect_trajectories
 
 PROPERTY_LABELS = {
     "lattice_constant": "lattice constant a",
@@ -65,6 +66,7 @@ def collect_report(run: WorkChainNode) -> Report:
     steps = children(run)
     labels = [step for step in steps if step.process_label == "LabelWorkChain"]
     generations = list(_generations(steps, labels))
+    trajectories, left_out = collect_trajectories(run)
     table = run.outputs.validation.get_dict() if "validation" in run.outputs else None
     measure = config["md"].get("uncertainty", "gamma")
     return Report(
@@ -91,6 +93,8 @@ def collect_report(run: WorkChainNode) -> Report:
         gamma_halt=_common(config["md"]["gamma_halt"]),
         thresholds=used_thresholds(steps, node_ref),
         calibration=calibration(steps, measure, node_ref),
+        trajectories=trajectories,
+        trajectories_left_out=left_out,
         parity=_parity(steps),
         validation=_validation(run, table, config),
         validation_plots=_validation_plots(run, table),
