@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 from aiida.engine import run_get_node
-from aiida.orm import Dict, Int
+from aiida.orm import Dict, Int, Str
 from ase.build import bulk
 
 from aiida_autopipe.core.ace.fit import FitSettings, fit_ace
 from aiida_autopipe.core.dataset import Dataset
+from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.workflows.validate import ValidateWorkChain
+from tests.reference.copper import copper_potential
 from tests.reference.silicon import tersoff_silicon
 
 SETTINGS = {
@@ -95,6 +97,59 @@ def test_table_compares_potential_and_reference(run_validate: Any) -> None:
     for i in relaxed:
         assert np.abs(equilibrium.labels(i).forces).max() < 0.05
     assert len(outputs["table"]["eos_reference"]["volume_per_atom"]) == 5
+
+
+def test_families_with_another_oracle(python_code: Any, tmp_path: Any) -> None:
+    """Curves, slabs and pairs through the same chain; limits stand in for a reference."""
+    paths = copper_potential().save(tmp_path / "copper")
+    names = [
+        "lattice_constant",
+        "eos_curve",
+        "phonon_frequencies",
+        "phase:hcp",
+        "surface_energy:111",
+        "dimer:Cu-Cu",
+        "nve_stability",
+        "max_stable_temperature",
+    ]
+    small = {
+        "phonon_supercell": [2, 2, 2],
+        "simulation_supercell": [2, 2, 2],
+        "simulation_steps": 200,
+        "stable_temperature_K": 600.0,
+        "surface_thickness": 6.0,
+    }
+    outputs, node = run_get_node(
+        ValidateWorkChain,
+        potential=PotentialData.from_files({p.name: p for p in paths}, "ace", ["Cu"], 4.0, {}),
+        crystal=DatasetData(Dataset.from_atoms([bulk("Cu")])),
+        settings=Dict({**SETTINGS, **small, "properties": names, "seed": 7}),
+        label={
+            "oracle": Str("autopipe.ase"),
+            "settings": Dict({"calculator": "ase.calculators.emt.EMT", "keywords": {}}),
+            "code": python_code,
+            "max_concurrent": Int(2),
+            "max_attempts": Int(1),
+        },
+    )
+    assert node.is_finished_ok, node.exit_message
+    table = outputs["table"].get_dict()
+    rows = {row["name"]: row for row in table["rows"]}
+    assert list(rows) == names
+    close = ("lattice_constant", "eos_curve", "phonon_frequencies", "nve_stability")
+    assert [name for name in close if not rows[name]["passed"]] == []
+    assert rows["surface_energy:111"]["reference"] == pytest.approx(1.04, abs=0.05)
+    # It never saw two atoms alone, and the table says so.
+    assert not rows["dimer:Cu-Cu"]["passed"]
+    drift = rows["nve_stability"]
+    assert drift["reference"] is None and (drift["rule"], drift["limit"]) == ("at_most", 1.0)
+    drawn = [plot["name"] for plot in table["plots"]]
+    assert drawn == [n for n in names if n.endswith(("curve", "frequencies", "-Cu", "ty", "ture"))]
+    # Both sides are at the same volumes: those of the reference.
+    curve = table["plots"][0]["series"]
+    assert curve[0]["side"] == "reference" and curve[0]["x"] == pytest.approx(curve[1]["x"])
+    roles = outputs["equilibrium"].get_dataset().columns["role"]
+    assert {"phonon", "phase:hcp", "surface_energy:111:bulk", "dimer:Cu-Cu"} <= set(roles)
 
 
 def test_unreachable_minimum_is_an_exit_code(run_validate: Any) -> None:
