@@ -6,13 +6,12 @@ from aiida_autopipe.report.figures import BLUE, GREEN, ORANGE, Figure, axis, jso
 from aiida_autopipe.report.validation_model import PlotSeries, ValidationPlot
 
 _COLOURS = {"reference": BLUE, "potential": ORANGE, "limit": GREEN}
-_DASHES = {"reference": "solid", "potential": "dot", "limit": "dash"}
 
 
 def validation_plot(plot: ValidationPlot, oracle: str) -> Figure:
     """Lines and points of both sides; the oracle's carry its name.
 
-    Colours and dashes tell the sides apart, so that bands that lie on each other are both seen.
+    Where both sides are lines the potential's are dotted, so that one is seen through the other.
     """
     layout: dict[str, Any] = {
         "height": 400,
@@ -29,16 +28,18 @@ def validation_plot(plot: ValidationPlot, oracle: str) -> Figure:
         }
     if plot.y_range is not None:
         layout["yaxis"]["range"] = list(plot.y_range)
+    overlaid = any(s.side == "reference" and s.mode == "lines" for s in plot.series)
+    dashes = {"reference": "solid", "potential": "dot" if overlaid else "solid", "limit": "dash"}
     named: set[str] = set()
     data = []
     for series in plot.series:
         name = text(oracle) if series.side == "reference" else series.side
-        data.append(_trace(series, name, show=name not in named))
+        data.append(_trace(series, name, dashes[series.side], show=name not in named))
         named.add(name)
     return {"data": data, "layout": layout}
 
 
-def _trace(series: PlotSeries, name: str, show: bool) -> dict[str, Any]:
+def _trace(series: PlotSeries, name: str, dash: str, show: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": series.mode,
@@ -47,7 +48,7 @@ def _trace(series: PlotSeries, name: str, show: bool) -> dict[str, Any]:
         "showlegend": show,
         "x": json_values(series.x),
         "y": json_values(series.y),
-        "line": {"color": _COLOURS[series.side], "width": 2, "dash": _DASHES[series.side]},
+        "line": {"color": _COLOURS[series.side], "width": 2, "dash": dash},
         "marker": {"color": _COLOURS[series.side], "size": 7},
         "hovertemplate": "%{x:.5~g}: %{y:.4~g}<extra></extra>",
     }

@@ -10,6 +10,7 @@ from aiida_autopipe.report.formatting import (
     percent,
     plural,
     sentence,
+    setting,
     signed_percent,
     tolerance,
 )
@@ -43,7 +44,7 @@ def has_limit(row: ValidationRow) -> bool:
 def demand(row: ValidationRow) -> str:
     """The limit in words, such as 'at most 1'."""
     words = "at most" if row.rule == "at_most" else "at least"
-    return f"{words} {number(row.limit)}"
+    return f"{words} {setting(row.limit)}"
 
 
 def error_text(row: ValidationRow) -> str:

@@ -139,7 +139,7 @@ class DimerFamily(Family):
             y_label="E − E(longest distance) (eV)",
             series=tuple(series),
             y_range=(-1.3 * max(depth, 0.5), 6.0 * max(depth, 0.5)),
-            note="The wall goes on above the plot; the numbers are in the validation table's node.",
+            note="The wall goes on above the plot.",
         )
 
 

@@ -24,9 +24,9 @@ STRAINS = tuple(np.linspace(-0.2, 0.2, 9).round(12).tolist())
 """Relative volume changes around the guessed volume, which may be wrong by a tenth."""
 FIT_POINTS = 5
 """Volumes nearest to the lowest energy that the equation of state is fitted to."""
-FLOOR = 0.005
-"""Differences up to this, in eV/atom, pass: phases this close are not told apart by relative
-errors, and hardly by a functional."""
+LEAST = 0.05
+"""Errors of smaller energies are relative to this one, in eV/atom: phases that differ by a few meV
+are hardly told apart by a functional, and not by relative errors."""
 _BOND_VALENCE_A = 0.37
 _PREFIX = "phase:"
 
@@ -130,8 +130,8 @@ class PhaseFamily(Family):
     def compare(
         self, name: str, potential: PropertyValue, reference: PropertyValue, tolerance: float
     ) -> Comparison:
-        """Two numbers, of which small differences always pass."""
-        return compare_values(name, potential, reference, tolerance, floor=FLOOR)
+        """Two numbers; small ones are not held to a small absolute error."""
+        return compare_values(name, potential, reference, tolerance, least=LEAST)
 
 
 def _ratio(primitive: Atoms) -> dict[str, float]:

@@ -105,27 +105,28 @@ def compare_values(
     potential: PropertyValue,
     reference: PropertyValue,
     tolerance: float,
-    floor: float = 0.0,
+    least: float = 0.0,
 ) -> Comparison:
-    """The row of two numbers; a difference up to `floor` passes whatever the reference is.
+    """The row of two numbers: |potential - reference| <= tolerance |reference|.
 
-    A reference of zero has no relative error.
+    A reference smaller than `least` counts as `least`, and the note says so. A reference of zero
+    has no relative error without it.
     """
     difference = abs(potential.value - reference.value)
-    allowed = tolerance * abs(reference.value)
-    zero = reference.value == 0
+    scale = abs(reference.value)
     notes = side_notes(potential, reference)
-    if zero:
+    if scale < least:
+        scale = least
+        notes.append(f"the error is relative to {least:g} {reference.unit}")
+    if scale == 0:
         notes.append("the reference is zero, so there is no relative error")
-    if allowed < difference <= floor:
-        notes.append(f"a difference of {floor:g} {reference.unit} always passes")
     return Comparison(
         name=name,
         potential=potential.value,
         reference=reference.value,
         unit=reference.unit,
-        relative_error=float("nan") if zero else difference / abs(reference.value),
-        passed=bool(difference <= max(allowed, floor)),
+        relative_error=float("nan") if scale == 0 else difference / scale,
+        passed=bool(difference <= tolerance * scale),
         note="; ".join(notes),
     )
 
