@@ -55,6 +55,7 @@ def trajectory(**changes: object) -> Trajectory:
     values: dict[str, object] = {
         "name": "3 schedule, bulk",
         "generations": [1, 2],
+        "times_begun": 3,
         "steps_done": 2000,
         "steps_asked": 2000,
         "r": R,
@@ -97,6 +98,7 @@ def test_the_section_holds_numbers_and_plots(report_factory) -> None:
         "Structure along the simulation",
         "Simulation 3 schedule, bulk",
         "1: npt 300-4000 K",
+        "begun 3 times",
         "the temperature changes",
         "0.333",
         "2.201",
@@ -144,7 +146,12 @@ def test_plots_are_json_thinned_and_break_at_nan() -> None:
     json.dumps(figures, allow_nan=False)
     heat, density, msd = figures["along-0"]["data"]
     assert len(heat["x"]) <= MAX_POINTS and len(msd["y"]) <= MAX_POINTS
-    assert density["y"][-1] is None
+    assert density["y"][-1] is msd["y"][-1] is None
+    broken = np.arange(2000.0)
+    broken[777] = math.nan
+    series = {"time_ps": np.arange(2000.0), "density": broken, "msd": broken}
+    again = trajectory_figures([trajectory(**series)])["along-0"]["data"][2]
+    assert None in again["y"] and len(again["y"]) <= MAX_POINTS
     assert len(figures["along-0"]["layout"]["shapes"]) == 1
 
 

@@ -20,6 +20,7 @@ from aiida_autopipe.config.loading import load_input
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.workflows.launch import Launch, find_run, load_run, prepare, start
 from aiida_autopipe.workflows.progress import Progress, failures, snapshot
+from aiida_autopipe.workflows.trajectories import collect_trajectories
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "silicon-short.yaml"
 DESCRIPTORS = {"descriptor": "ace", "average": True}
@@ -174,9 +175,34 @@ def test_halted_md_is_taught_and_resumed(python_code: Any, lammps_code: Any) -> 
         < embedded.sum()
         == sum((cell.get_dataset().columns["origin"] == "embed").sum() for cell in cells)
     )
+    _check_trajectories(run, second, len(cells[0].get_dataset()) + len(cells[1].get_dataset()))
     learned = np.add.reduceat(data.force_mask, data.offsets[:-1]) / data.sizes
     assert learned[embedded].max() < 0.7
     assert learned[~embedded].min() == 1
+
+
+def _check_trajectories(run: WorkChainNode, last: dict[str, Any], labelled: int) -> None:
+    """The report shows the schedule with both its potentials, and the long simulation."""
+    shown, _ = collect_trajectories(run)
+    schedule, slow = shown
+    assert (schedule.generations, schedule.times_begun) == ([1, 2], 1)
+    assert (slow.generations, slow.steps_done) == ([1], 20000)
+    assert schedule.steps_done == last["steps_done"]
+    heat = schedule.segments[0]
+    assert heat.name == "npt 300-4000 K" and heat.generations == [1, 2]
+    assert heat.density_start == pytest.approx(8.9, abs=0.3)
+    time = np.array(schedule.time_ps)
+    assert np.all(np.diff(time[np.isfinite(time)]) >= 0)
+    # One break where the second potential took over.
+    assert np.isnan(time).sum() >= 2
+    # Cut-outs have forces to be judged by, but no energy and no structure of the simulation.
+    assert 0 < len(schedule.frames.time_ps) <= labelled
+    assert np.isfinite(schedule.frames.forces_rmse).all()
+    assert not heat.pairs[0].labelled_g and heat.labelled == 0
+    assert heat.forces_rmse is not None and heat.energy_rmse_per_atom is None
+    cold = slow.segments[0]
+    assert cold.pairs[0].coordination == pytest.approx(12, abs=0.01)
+    assert cold.diffusion is None and "keep their places" in cold.diffusion_note
 
 
 def test_unknown_run_is_named(aiida_profile: Any) -> None:

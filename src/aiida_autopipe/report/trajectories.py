@@ -122,7 +122,7 @@ def along(trajectory: Trajectory) -> Figure | None:
         suffix = "" if position == 0 else str(position + 1)
         top = 1 - position * 0.345
         layout[f"yaxis{suffix}"] = axis(title, domain=[max(top - 0.31, 0), top], anchor="x")
-        keep = _thinned(len(values))
+        keep = _thinned(values)
         data.append(
             {
                 "type": "scatter",
@@ -181,11 +181,14 @@ def unlearned(trajectory: Trajectory) -> Figure | None:
     return {"data": data, "layout": layout}
 
 
-def _thinned(total: int) -> list[int]:
-    """Indices of at most about MAX_POINTS of a series, evenly, and of both ends."""
+def _thinned(values: list[float]) -> list[int]:
+    """Indices of at most MAX_POINTS of a series, evenly, of both ends and where a line breaks."""
+    total = len(values)
     if total <= MAX_POINTS:
         return list(range(total))
-    return sorted({round(k * (total - 1) / (MAX_POINTS - 1)) for k in range(MAX_POINTS)})
+    breaks = {i for i, value in enumerate(values) if math.isnan(value)}
+    even = MAX_POINTS - min(len(breaks), MAX_POINTS // 2)
+    return sorted(breaks | {round(k * (total - 1) / (even - 1)) for k in range(even)})
 
 
 def _rounded(values: list[float], digits: int) -> list[float | None]:

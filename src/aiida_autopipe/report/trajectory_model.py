@@ -89,6 +89,9 @@ class Trajectory(_Model):
 
     name: str
     generations: list[int]
+    """whose potentials ran it, one after the other"""
+    times_begun: int = 1
+    """how often it was begun; what is here is of the time it came furthest, frames are of all"""
     steps_done: int
     steps_asked: int
     r: FloatList = []

@@ -67,15 +67,19 @@ class Frames:
 def collect_trajectories(run: WorkChainNode) -> tuple[list[Trajectory], int]:
     """Simulations worth looking at, and how many others there are whose structure is known.
 
-    Of a simulation that was repeated from its beginning the one that came furthest is shown.
-    Schedules and ramps come first, then the longest.
+    Of a simulation that was begun again the one that came furthest is shown, with the labelled
+    frames of all. Schedules and ramps come first, then the longest.
     """
     rounds = _rounds(run)
-    found = [_furthest(passes) for passes in _passes(rounds).values()]
-    found = [pieces for pieces in found if any(piece.structure for piece in pieces)]
-    chosen = sorted(filter(_worth_showing, found), key=_rank)[:MOST_SHOWN]
+    found = [
+        passes
+        for passes in _passes(rounds).values()
+        if any(piece.structure for piece in _furthest(passes))
+    ]
+    worth = [passes for passes in found if _worth_showing(_furthest(passes))]
+    chosen = sorted(worth, key=lambda passes: _rank(_furthest(passes)))[:MOST_SHOWN]
     frames = _frames(run, rounds)
-    return [_trajectory(pieces, frames) for pieces in chosen], len(found) - len(chosen)
+    return [_trajectory(passes, frames) for passes in chosen], len(found) - len(chosen)
 
 
 # ---------------------------------------------------------------------- from the graph
@@ -166,7 +170,8 @@ def _picoseconds(pieces: list[Piece]) -> float:
 # ---------------------------------------------------------------------- one simulation
 
 
-def _trajectory(pieces: list[Piece], frames: Frames) -> Trajectory:
+def _trajectory(passes: list[list[Piece]], frames: Frames) -> Trajectory:
+    pieces = _furthest(passes)
     record = pieces[-1].record
     settings = pieces[-1].node.inputs.settings.get_dict()
     picoseconds = 1e-3 * float(settings.get("timestep_fs", 2.0))
@@ -175,12 +180,11 @@ def _trajectory(pieces: list[Piece], frames: Frames) -> Trajectory:
     known = [piece for piece in pieces if piece.structure]
     time, density, msd = _series(pieces)
     heat_time, heat = _temperatures(pieces)
-    mine = _of_simulation(frames, {piece.node.uuid for piece in pieces})
+    mine = _of_simulation(frames, {piece.node.uuid for one in passes for piece in one})
     return Trajectory(
-        name=f"{record['index']} {record['ensemble']}, {record.get('start_name', '')}"
-        if "index" in record
-        else f"{record['ensemble']}, {record.get('start_name', '')}",
+        name=", ".join(filter(None, [pieces[-1].node.label, record.get("start_name")])),
         generations=[piece.generation for piece in pieces],
+        times_begun=len(passes),
         steps_done=record["steps_done"],
         steps_asked=record["steps_asked"],
         r=known[0].structure["r"],
