@@ -227,11 +227,12 @@ class Report(_Model):
     uncertainty: Uncertainty = "gamma"
     """what watches the simulations; all that is called gamma is this, in its unit"""
     gamma_select: float | None = None
+    """the threshold of all generations; None where they differ"""
     gamma_halt: float | None = None
-    trajectories: list[Trajectory] = []
     thresholds: list[UsedThresholds] = []
     """those of each generation"""
     calibration: Calibration | None = None
+    trajectories: list[Trajectory] = []
     trajectories_left_out: int = 0
     """simulations whose structure was recorded and is not shown"""
     parity: Parity = Parity()

@@ -23,8 +23,8 @@ from aiida_autopipe.report.formatting import (
     tolerance,
 )
 from aiida_autopipe.report.model import Report
-from aiida_autopipe.report.validation_plots import validation_plot
 from aiida_autopipe.report.trajectories import trajectory_figures
+from aiida_autopipe.report.validation_plots import validation_plot
 from aiida_autopipe.report.values import NodeRef
 from aiida_autopipe.report.verdict import (
     demand,
@@ -69,9 +69,9 @@ def render(report: Report) -> str:
         "learning": figures.learning_curve(report.generations),
         "parity": parity_figure,
         "gamma": extrapolation(report),
+        "calibration": calibration(report.uncertainty, report.calibration),
         **trajectory_figures(report.trajectories),
         "eos": figures.equation_of_state(report),
-        "calibration": calibration(report.uncertainty, report.calibration),
         "time": figures.bars(
             [share.what for share in shares],
             [share.seconds / 60 for share in shares],
@@ -94,12 +94,12 @@ def render(report: Report) -> str:
             plots={name: plot for name, plot in plots.items() if plot is not None},
             plots_json=_script_json({k: v for k, v in plots.items() if v is not None}),
             parity_note=parity_note,
-            shares=shares,
-            overlap=overlap,
             symbol=Markup(SYMBOLS[report.uncertainty]),
             calibration_sentence=sentence(report.uncertainty, report.calibration)
             if report.calibration
             else "",
+            shares=shares,
+            overlap=overlap,
             # plotly.js is trusted package content, and must not be escaped inside a script.
             plotly_js=Markup(get_plotlyjs()),
         )

@@ -66,9 +66,9 @@ def collect_report(run: WorkChainNode) -> Report:
     steps = children(run)
     labels = [step for step in steps if step.process_label == "LabelWorkChain"]
     generations = list(_generations(steps, labels))
+    measure = config["md"].get("uncertainty", "gamma")
     trajectories, left_out = collect_trajectories(run)
     table = run.outputs.validation.get_dict() if "validation" in run.outputs else None
-    measure = config["md"].get("uncertainty", "gamma")
     return Report(
         name=config["name"],
         material=material_words(config["material"]),
@@ -120,15 +120,15 @@ def export_files(run: WorkChainNode, folder: Path) -> dict[str, str]:
 # ---------------------------------------------------------------------- parts
 
 
-def _status(run: WorkChainNode) -> Any:
-    if not run.is_terminated:
-        return "running"
-    return "finished" if run.is_finished_ok else "failed"
 def _common(threshold: float | str) -> float | None:
     """A threshold of all generations; None where each has its own."""
     return None if isinstance(threshold, str) else threshold
 
 
+def _status(run: WorkChainNode) -> Any:
+    if not run.is_terminated:
+        return "running"
+    return "finished" if run.is_finished_ok else "failed"
 
 
 def _failure(run: WorkChainNode) -> str:
