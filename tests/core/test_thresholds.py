@@ -145,7 +145,10 @@ FOUND: dict[str, Any] = {
         "select": 2.0, "halt": 20.0, "n_forces": 500, "rank_correlation": 0.8,
         "typical_error": 0.01, "note": "",
     },
-    "committee": {"select": None, "halt": None, "note": "Only 3 forces.", "force_noise": 0.1},
+    "committee": {
+        "select": None, "halt": None, "note": "Only 3 forces.", "force_noise": 0.1, "n_forces": 3,
+        "typical_error": 0.4,
+    },
 }  # fmt: skip
 
 
@@ -176,5 +179,9 @@ def test_a_committee_falls_back_on_its_noise() -> None:
     chosen = choose_thresholds("auto", "auto", "committee", FOUND)
     assert (chosen.select, chosen.halt) == noise_thresholds(0.1)
     assert "eV/Å" in chosen.sentence and "Only 3 forces." in chosen.sentence
+    more = {"committee": {**FOUND["committee"], "n_forces": 40}}
+    chosen = choose_thresholds("auto", "auto", "committee", more)
+    assert chosen.select == pytest.approx(noise_thresholds(0.4 / 1.5382)[0])
+    assert "median error of 40 held-out forces" in chosen.sentence
     with pytest.raises(InputError, match="give numbers in eV/Å"):
         choose_thresholds("auto", "auto", "committee", None)

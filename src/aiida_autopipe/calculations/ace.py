@@ -17,11 +17,10 @@ from aiida_autopipe.core.ace.job import (
     JOB_FILE,
     METRICS_FILE,
     PARITY_FILE,
-    POSTERIOR_FILE,
-    POTENTIAL_FILES,
     PRIOR_PREFIX,
     TEST_FILE,
     TRAIN_FILE,
+    potential_files,
 )
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.data.dataset import DatasetData
@@ -58,11 +57,6 @@ def validate_prior(node: PotentialData | None, _: Any) -> str | None:
             "can start from an ACE with its .yace and its B-basis .yaml."
         )
     return None
-
-
-def keeps_posterior(settings: Dict) -> bool:
-    """Whether a fit with these settings leaves its posterior with the potential."""
-    return FitSettings.from_dict(settings.get_dict()).posterior
 
 
 class AceCalculation(CalcJob):
@@ -162,8 +156,7 @@ class AceCalculation(CalcJob):
         info.codes_info = [code]
         info.local_copy_list = copies
         info.retrieve_list = [
-            *POTENTIAL_FILES,
-            *([POSTERIOR_FILE] if keeps_posterior(self.inputs.settings) else []),
+            *potential_files(self.inputs.settings.get_dict()),
             METRICS_FILE,
             PARITY_FILE,
             ERROR_FILE,

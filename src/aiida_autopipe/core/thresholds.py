@@ -40,6 +40,8 @@ REACH = 10.0
 """A run halts at this multiple of the largest uncertainty that was tested, if not before."""
 _FEWEST_IN_BIN = 15
 _NARROWEST_BIN = 1.5
+_MEDIAN_NORM = 1.5382
+"""Median of the norm of three normal numbers: the root of the median of chi-square."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ def _rank_correlation(first: Array, second: Array) -> float:
 
 
 def noise_thresholds(force_noise: float) -> tuple[float, float]:
-    """Thresholds of a posterior standard deviation from the noise of its fit alone, in eV/Å.
+    """Thresholds of a posterior standard deviation that is taken at its word, in eV/Å.
 
     With a noise s in each force component and a standard deviation u of the force vector, errors
     are normal with the variance s^2 + u^2 / 3 in each component, and the norm has a mean of sqrt(8
@@ -261,7 +263,7 @@ def noise_thresholds(force_noise: float) -> tuple[float, float]:
     """
     if not force_noise > 0:
         raise InputError(f"The noise of the forces must be above 0, not {force_noise!r} eV/Å.")
-    ratio = 1.5382 / math.sqrt(8.0 / math.pi)
+    ratio = _MEDIAN_NORM / math.sqrt(8.0 / math.pi)
     select, halt = (
         force_noise * math.sqrt(3.0 * ((ratio * factor) ** 2 - 1.0))
         for factor in (SELECT_FACTOR, HALT_FACTOR)
@@ -319,4 +321,9 @@ def _defaults(measure: Measure, known: Mapping[str, Any]) -> tuple[tuple[float, 
             "gamma_select and gamma_halt cannot be 'auto' for a committee here, because the "
             "trainer has calibrated nothing; give numbers in eV/Å."
         )
+    if known["typical_error"] and known["n_forces"] >= _FEWEST_IN_BIN:
+        # A median is not led astray by a few forces of a fold that was not foreseen.
+        noise = known["typical_error"] / _MEDIAN_NORM
+        origin = f"not calibrated, from the median error of {known['n_forces']} held-out forces"
+        return noise_thresholds(noise), origin
     return noise_thresholds(known["force_noise"]), "from the noise of the cross validation"

@@ -13,14 +13,7 @@ import numpy as np
 from aiida.engine import ExitCode
 from aiida.orm import ArrayData, Dict, FolderData
 
-from aiida_autopipe.calculations.ace import keeps_posterior
-from aiida_autopipe.core.ace.job import (
-    ERROR_FILE,
-    METRICS_FILE,
-    PARITY_FILE,
-    POSTERIOR_FILE,
-    POTENTIAL_FILES,
-)
+from aiida_autopipe.core.ace.job import ERROR_FILE, METRICS_FILE, PARITY_FILE, potential_files
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.parsers.job_parser import JobParser
 
@@ -58,8 +51,7 @@ class AceParser(JobParser):
 
     @property
     def _potential_files(self) -> list[str]:
-        posterior = keeps_posterior(self.node.inputs.settings)
-        return [*POTENTIAL_FILES, *([POSTERIOR_FILE] if posterior else [])]
+        return potential_files(self.node.inputs.settings.get_dict())
 
     def _explain_failure(self, names: list[str]) -> ExitCode | None:
         """Why there is no result: the scheduler's word first, then the job's, then its stderr."""

@@ -10,7 +10,7 @@ to error.json and as one line to stderr, with exit status 1.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ TRAIN_FILE = "train.h5"
 TEST_FILE = "test.h5"
 PRIOR_PREFIX = "prior"
 JOB_FILE = "job.json"
+
+
+def potential_files(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the files of the potential that a fit with these settings leaves."""
+    keeps = FitSettings.from_dict(settings).posterior
+    return [*POTENTIAL_FILES, *([POSTERIOR_FILE] if keeps else [])]
 
 
 def run_job(path: Path) -> None:
