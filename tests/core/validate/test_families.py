@@ -254,6 +254,8 @@ def test_compounds_have_phases_and_phonons_but_no_surfaces() -> None:
     salt = bulk("NaCl", "rocksalt", a=5.64)
     names = ["phase:cesiumchloride", "phase:zincblende", "phonon_frequencies", "dimer:Na-Cl"]
     counts = counts_by_family(salt, names, SETTINGS)
+    longer = ValidationSettings(phonon_supercell=(2, 1, 1))
+    assert counts_by_family(bulk("Si"), NAMES[2:3], longer)["phonons"] == 2
     assert counts["phases"] == 18 and counts["phonons"] == 2 and counts["dimers"] == 16
     planned = equilibrium_plan(salt, salt.get_volume(), names[:1], SETTINGS, 0.3)
     # Eight neighbours instead of six, a little farther away; 3.5 Å is that of the high phase.

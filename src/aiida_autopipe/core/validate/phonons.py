@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -159,15 +160,18 @@ def _phonopy(equilibrium: Atoms, settings: ValidationSettings) -> Phonopy:
     from phonopy import Phonopy  # half a second, for those who ask for phonons only
     from phonopy.structure.atoms import PhonopyAtoms
 
-    phonons = Phonopy(
-        PhonopyAtoms(
-            symbols=equilibrium.get_chemical_symbols(),
-            cell=equilibrium.cell.array,
-            scaled_positions=equilibrium.get_scaled_positions(),
-        ),
-        supercell_matrix=np.diag(settings.phonon_supercell),
-        primitive_matrix=np.eye(3),
-    )
+    with warnings.catch_warnings():
+        # Supercells that are longer one way were asked for; they only need more displacements.
+        warnings.filterwarnings("ignore", message="Warning: Point group symmetries of supercell")
+        phonons = Phonopy(
+            PhonopyAtoms(
+                symbols=equilibrium.get_chemical_symbols(),
+                cell=equilibrium.cell.array,
+                scaled_positions=equilibrium.get_scaled_positions(),
+            ),
+            supercell_matrix=np.diag(settings.phonon_supercell),
+            primitive_matrix=np.eye(3),
+        )
     phonons.generate_displacements(distance=settings.phonon_displacement)
     return phonons
 
