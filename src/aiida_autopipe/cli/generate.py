@@ -129,7 +129,7 @@ def _from_generator(
             f"'{text}' is no input file (.yaml): name a --generator of "
             f"{', '.join(generator_names())}."
         )
-    settings = _settings(assignments)
+    settings = assigned(assignments)
     check_generator_settings(name, settings)
     frames = _frames(text)
     if len(frames) > 1:
@@ -144,7 +144,7 @@ def _from_generator(
     return unique_structures(made)
 
 
-def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:
+def assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
     """Settings as YAML has them: `n=3`, `atoms=[4, 8]`, `composition={Al: 1, Mg: 1}`."""
     import yaml
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "fit",
     "evaluate",
     "embed",
+    "validate",
 )
 
 EXIT_ERROR = 1

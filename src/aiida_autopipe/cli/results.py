@@ -42,7 +42,7 @@ def print_results(node: WorkChainNode, written: dict[str, Path]) -> None:
         f"{labels['ok']} ok, {labels['rejected']} rejected. {summary['stop_reason']}"
     )
     for row in summary["validation"]:
-        click.echo(_validation_line(row))
+        click.echo(validation_line(row))
     for kind, path in written.items():
         click.echo(f"{kind:8s} {path}")
 
@@ -54,15 +54,15 @@ def why_it_ended(node: WorkChainNode) -> str:
     return " ".join(str(node.exit_message or node.exception or state_of(node)).split())
 
 
-def _validation_line(row: dict[str, Any]) -> str:
+def validation_line(row: dict[str, Any]) -> str:
+    """One row of the validation table: values, error or limit, and the verdict."""
     if not row["checked"]:
         return f"  {row['name']:26s} could not be computed"
     verdict = "ok" if row["passed"] else "FAILED"
     value = f"  {row['name']:26s} {row['potential']:10.4g} {row['unit']:5s} "
     if row["rule"] in ("at_most", "at_least"):
-        return (
-            f"{value}{row['rule'].replace('_', ' ')} {row['limit']:10.4g} {row['unit']} {verdict}"
-        )
+        demanded = f"{row['rule'].replace('_', ' '):9s} {row['limit']:10.4g} {row['unit']:5s}"
+        return f"{value}{demanded}           {verdict}"
     sign = "" if row["rule"] == "curve" else "+"
     return (
         f"{value}reference {row['reference']:10.4g} {row['unit']:5s} "

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 
 from aiida_autopipe.core.validate.labelled import Labelled
 from aiida_autopipe.core.validate.settings import ValidationSettings
@@ -98,7 +98,11 @@ class Family:
         raise NotImplementedError
 
     def simulate(
-        self, name: str, calculator: Calculator, equilibrium: Atoms, settings: ValidationSettings
+        self,
+        name: str,
+        calculator: BaseCalculator,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
     ) -> PropertyValue:
         """The property of the potential alone, where there is no reference."""
         raise NotImplementedError

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 from ase.constraints import FixSymmetry
 from ase.optimize import BFGS
 
@@ -74,7 +74,7 @@ def reference_properties(
 
 
 def potential_properties(
-    calculator: Calculator,
+    calculator: BaseCalculator,
     primitive: Atoms,
     properties: Sequence[str],
     settings: ValidationSettings | None = None,
@@ -102,13 +102,8 @@ def potential_properties(
     for volume, at_reference in ((own, False), (reference_volume or own, True)):
         chosen = [n for n in names if family_of(n).at_reference == at_reference]
         planned += equilibrium_plan(primitive, volume, chosen, settings)
-    cells, failures = [], {}
-    for atoms in planned:
-        try:
-            cells.append(label_with(calculator, atoms, settings))
-        except DataError as error:
-            failures[str(atoms.info["role"])] = str(error)
-    labelled = Labelled(primitive, eos, Dataset.from_atoms(cells), settings)
+    cells, failures = _labels(calculator, planned, settings)
+    labelled = Labelled(primitive, eos, cells, settings)
     values = {}
     for name in names:
         family = family_of(name)
@@ -122,7 +117,35 @@ def potential_properties(
     return values
 
 
-def label_with(calculator: Calculator, atoms: Atoms, settings: ValidationSettings) -> Atoms:
+def calculated_reference(
+    calculator: BaseCalculator,
+    primitive: Atoms,
+    properties: Sequence[str],
+    settings: ValidationSettings | None = None,
+) -> tuple[dict[str, PropertyValue], float]:
+    """Reference properties from an ASE calculator in place of labelled structures.
+
+    Args:
+        calculator: the reference method.
+        primitive: as in `potential_properties`.
+        properties: names as in the configuration.
+        settings: how to compute them.
+
+    Returns:
+        As `reference_properties`, and the equilibrium volume of the reference in Å^3.
+
+    Raises:
+        DataError: the reference has no equilibrium volume.
+    """
+    settings = settings or ValidationSettings()
+    eos = _eos_labels(calculator, primitive, settings)
+    volume = equation_of_state(eos).v0
+    planned = equilibrium_plan(primitive, volume, properties, settings)
+    cells, _ = _labels(calculator, planned, settings)
+    return reference_properties(primitive, eos, cells, properties, settings), volume
+
+
+def label_with(calculator: BaseCalculator, atoms: Atoms, settings: ValidationSettings) -> Atoms:
     """Energy, forces and stress of a planned structure, relaxed at fixed cell where the plan says
     so.
 
@@ -159,7 +182,22 @@ def label_with(calculator: Calculator, atoms: Atoms, settings: ValidationSetting
     return labelled
 
 
-def _eos_labels(calculator: Calculator, primitive: Atoms, settings: ValidationSettings) -> Dataset:
+def _labels(
+    calculator: BaseCalculator, planned: Sequence[Atoms], settings: ValidationSettings
+) -> tuple[Dataset, dict[str, str]]:
+    """Labelled structures, and why there are none of a role."""
+    cells, failures = [], {}
+    for atoms in planned:
+        try:
+            cells.append(label_with(calculator, atoms, settings))
+        except DataError as error:
+            failures[str(atoms.info["role"])] = str(error)
+    return Dataset.from_atoms(cells), failures
+
+
+def _eos_labels(
+    calculator: BaseCalculator, primitive: Atoms, settings: ValidationSettings
+) -> Dataset:
     """Labelled volumes around the potential's own minimum, which may be far from the given cell."""
     centre = primitive
     for _ in range(RECENTRINGS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
@@ -72,7 +72,11 @@ class NveFamily(LimitFamily):
         return settings.nve_drift_meV_per_atom_ps
 
     def simulate(
-        self, name: str, calculator: Calculator, equilibrium: Atoms, settings: ValidationSettings
+        self,
+        name: str,
+        calculator: BaseCalculator,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
     ) -> PropertyValue:
         """Slope of the total energy over time, of a straight line through all steps."""
         atoms = _start(calculator, equilibrium, settings, settings.nve_temperature_K)
@@ -121,7 +125,11 @@ class StableTemperatureFamily(LimitFamily):
         return settings.stable_temperature_K
 
     def simulate(
-        self, name: str, calculator: Calculator, equilibrium: Atoms, settings: ValidationSettings
+        self,
+        name: str,
+        calculator: BaseCalculator,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
     ) -> PropertyValue:
         """Simulations at rising temperatures, each from the last frame of the one before."""
         demanded = settings.stable_temperature_K
@@ -170,7 +178,7 @@ class StableTemperatureFamily(LimitFamily):
 
 
 def _start(
-    calculator: Calculator, equilibrium: Atoms, settings: ValidationSettings, kelvin: float
+    calculator: BaseCalculator, equilibrium: Atoms, settings: ValidationSettings, kelvin: float
 ) -> Atoms:
     """A supercell with velocities of a temperature and its centre of mass at rest."""
     atoms: Atoms = equilibrium.repeat(tuple(settings.simulation_supercell))
