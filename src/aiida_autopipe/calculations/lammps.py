@@ -138,6 +138,8 @@ class LammpsCalculation(CalcJob):
             for target, source in potential_files(potential, settings.uncertainty).items()
         ]
         info.retrieve_list = [deck.LOG_FILE, deck.TRACE_FILE]
+        if settings.keep_every:
+            info.retrieve_list.append(deck.KEPT_FILE)
         patterns = (deck.SAFE_PATTERN, *((RDF_PATTERN, MSD_PATTERN) if sampled else ()))
         info.retrieve_temporary_list = [deck.FRAMES_FILE, *((name, ".", 0) for name in patterns)]
         return info

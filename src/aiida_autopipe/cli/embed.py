@@ -11,8 +11,6 @@ from aiida_autopipe.cli import options
 from aiida_autopipe.core.errors import InputError
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from aiida_autopipe.core.embed_sanity import Sanity
 
 
@@ -76,8 +74,8 @@ def embed(
         raise InputError(f"The output '{output}' must end in .extxyz.")
     if not output.parent.is_dir():
         raise InputError(f"The folder '{output.parent}' of the output does not exist.")
-    whole = _structure(frame, index)
-    reference = None if crystal is None else _structure(crystal, 0)
+    whole = options.structure_at(frame, index)
+    reference = None if crystal is None else options.structure_at(crystal, 0)
     found = make_sane(cut(whole, atom, radius, buffer, reference), whole, _calculator(potential))
     write_extxyz([found.embedding.atoms], output)
     options.write_json(json_path, _as_dict(found, output))
@@ -85,17 +83,6 @@ def embed(
         if reference is not None and found.embedding.shape == "cube":
             click.echo(f"The frame is no supercell of '{crystal}' in the same orientation.")
         _print(found, len(whole), output)
-
-
-def _structure(path: Path, index: int) -> Atoms:
-    from aiida_autopipe.core.structure_files import read_structures
-
-    if not path.is_file():
-        raise InputError(f"There is no file '{path}'.")
-    structures = read_structures(path)
-    if not -len(structures) <= index < len(structures):
-        raise InputError(f"'{path}' has no structure {index}: it holds {len(structures)}.")
-    return structures[index]
 
 
 def _calculator(path: Path | None) -> Any:

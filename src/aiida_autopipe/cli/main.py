@@ -32,6 +32,7 @@ COMMANDS = (
     "label",
     "fit",
     "evaluate",
+    "md",
     "embed",
     "validate",
 )

@@ -16,6 +16,8 @@ from aiida_autopipe.core.errors import DataError, InputError
 from aiida_autopipe.core.files import complete_file
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from aiida_autopipe.core.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -135,3 +137,19 @@ def progress_of(logger_name: str, quiet: bool) -> Iterator[None]:
 class _EchoHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)
+
+
+def structure_at(path: Path, index: int) -> Atoms:
+    """One structure of a file.
+
+    :param index: counted from 0; negative numbers count from the end.
+    :raises InputError: no such file, or no such structure in it.
+    """
+    from aiida_autopipe.core.structure_files import read_structures
+
+    if not path.is_file():
+        raise InputError(f"There is no file '{path}'.")
+    structures = read_structures(path)
+    if not -len(structures) <= index < len(structures):
+        raise InputError(f"'{path}' has no structure {index}: it holds {len(structures)}.")
+    return structures[index]

@@ -41,6 +41,7 @@ LOG_FILE = "log.lammps"
 TRACE_FILE = "trace.dat"
 FRAMES_FILE = "frames.dump"
 SAFE_PATTERN = "safe.*.dump"
+KEPT_FILE = "trajectory.dump"
 
 EXTERNAL_FIX = "autopipe_external"
 GAMMA_PROPERTY = "d_autopipe_gamma"
@@ -249,6 +250,7 @@ def input_deck(
         # Two files in turn: a run that is killed while it writes one still has the other.
         f"dump autopipe_safe {dump} {SAFE_PATTERN} {columns} vx vy vz",
         f"dump_modify autopipe_safe {dump_format} skip v_autopipe_is_candidate maxfiles 2",
+        *(_kept(settings.keep_every, columns, dump_format) if settings.keep_every else []),
         "",
         # A soft halt also skips every later run command.
         f"fix autopipe_halt all halt {every} v_autopipe_gamma > {settings.gamma_halt:.10g} "
@@ -266,6 +268,14 @@ def input_deck(
         lines += run
     lines += ["", f'print "{END_MESSAGE}"']
     return "\n".join(lines) + "\n"
+
+
+def _kept(every: int, columns: str, dump_format: str) -> list[str]:
+    """Every frame, for whoever asks for a trajectory."""
+    return [
+        f"dump autopipe_kept all custom {every} {KEPT_FILE} {columns} vx vy vz",
+        f"dump_modify autopipe_kept {dump_format}",
+    ]
 
 
 def _clock(first_step: int, timestep: float) -> str:

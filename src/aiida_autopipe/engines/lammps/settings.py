@@ -100,6 +100,7 @@ class MdSettings:
         gamma_every: steps between two evaluations of gamma.
         thermo_every: steps between two lines of the trace; a multiple of gamma_every.
         max_frames: cap on the frames kept above gamma_select, spread evenly over them.
+        keep_every: write every frame after so many steps, a multiple of gamma_every; 0 writes none.
     """
 
     segments: tuple[Segment, ...]
@@ -111,6 +112,7 @@ class MdSettings:
     gamma_every: int = 10
     thermo_every: int = 10
     max_frames: int = 100
+    keep_every: int = 0
 
     @property
     def steps(self) -> int:
@@ -151,6 +153,7 @@ class MdSettings:
         uncertainty = values.get("uncertainty", cls.uncertainty)
         if uncertainty not in get_args(Uncertainty):
             raise InputError(f"uncertainty must be 'gamma' or 'committee', not {uncertainty!r}.")
+        kept = values.get("keep_every", cls.keep_every)
         settings = cls(
             segments=tuple(Segment.from_dict(segment) for segment in segments),
             gamma_select=_number("gamma_select", values["gamma_select"], above=0.0),
@@ -163,6 +166,7 @@ class MdSettings:
             gamma_every=_count("gamma_every", values.get("gamma_every", cls.gamma_every)),
             thermo_every=_count("thermo_every", values.get("thermo_every", cls.thermo_every)),
             max_frames=_count("max_frames", values.get("max_frames", cls.max_frames)),
+            keep_every=_count("keep_every", kept) if kept != 0 else 0,
         )
         settings._check_consistent()
         return settings
@@ -177,11 +181,12 @@ class MdSettings:
             raise InputError(
                 "ML-PACE has no committee: uncertainty 'committee' needs the interface 'library'."
             )
-        if self.thermo_every % self.gamma_every:
-            raise InputError(
-                f"thermo_every ({self.thermo_every}) must be a multiple of gamma_every "
-                f"({self.gamma_every}): gamma is known only at those steps."
-            )
+        for name in ("thermo_every", "keep_every"):
+            if getattr(self, name) % self.gamma_every:
+                raise InputError(
+                    f"{name} ({getattr(self, name)}) must be a multiple of gamma_every "
+                    f"({self.gamma_every}): gamma is known only at those steps."
+                )
 
 
 def _check_keys(values: Any, model: type[Any], name: str) -> None:
