@@ -98,6 +98,7 @@ def test_the_section_holds_numbers_and_plots(report_factory) -> None:
         "Structure along the simulation",
         "Simulation 3 schedule, bulk",
         "1: npt 300-4000 K",
+        "run by the potentials of generations 1 , 2 , each going on",
         "begun 3 times",
         "the temperature changes",
         "0.333",
