@@ -98,14 +98,22 @@ def test_md_gives_frames_trace_and_results(builder: Any, saved: list[Path]) -> N
 
 
 def test_same_seed_gives_the_same_trace(builder: Any) -> None:
-    builder.settings = Dict({**SETTINGS, "segments": SETTINGS["segments"][:1]})
+    builder.settings = Dict(
+        {
+            **SETTINGS,
+            "segments": SETTINGS["segments"][:1],
+            "keep_every": 2 * SETTINGS["gamma_every"],
+        }
+    )
     energies = []
     for seed in (7, 7, 8):
         builder.seed = Int(seed)
-        outputs, _ = run_get_node(builder)
+        outputs, node = run_get_node(builder)
         energies.append(outputs["trace"].get_array("potential_energy"))
     np.testing.assert_array_equal(energies[0], energies[1])
     assert not np.allclose(energies[0], energies[2])
+    dump = node.outputs.retrieved.base.repository.get_object_content("trajectory.dump")
+    assert dump.count("ITEM: TIMESTEP") == 40 // (2 * SETTINGS["gamma_every"]) + 1
 
 
 def test_halt_by_gamma_is_success(builder: Any) -> None:

@@ -24,6 +24,7 @@ MD = {
     "max_frames": 3,
     "schedule": [],
     "schedule_supercell": None,
+    "keep_every": 20,
 }
 
 
@@ -81,4 +82,5 @@ def test_md_settings_are_known_to_the_engine() -> None:
     """The engine accepts what the work chain passes on."""
     segments = [{k: v for k, v in c.items() if k != "start"} for c in md_conditions(MD, 1)[:1]]
     settings = MdSettings.from_dict({**md_settings(MD), "segments": segments})
-    assert settings.gamma_halt == 10.0
+    assert (settings.gamma_halt, settings.keep_every) == (10.0, 20)
+    assert "keep_every" not in md_settings({**MD, "keep_every": None})

@@ -137,6 +137,8 @@ class Md(Section):
     """Steps between evaluations of the uncertainty."""
     max_frames: Count
     """Most candidate frames kept of one trajectory."""
+    keep_every: Count | None
+    """Also keep a dump of every frame after so many steps; null: only candidates are kept."""
     supercell: Repeats
     """Supercell of the primitive cell; its frames are labelled, so keep it small."""
     include_vacancy: bool
@@ -169,6 +171,11 @@ class Md(Section):
         if self.uncertainty == "committee" and self.interface == "ml-pace":
             raise ValueError(
                 "uncertainty: ML-PACE has no committee; take the interface library, or gamma"
+            )
+        if self.keep_every is not None and self.keep_every % self.gamma_every:
+            raise ValueError(
+                f"keep_every ({self.keep_every}) must be a multiple of gamma_every "
+                f"({self.gamma_every})"
             )
         if self.gamma_every > self.steps:
             raise ValueError(

@@ -98,7 +98,9 @@ def md_settings(md: dict[str, Any]) -> dict[str, Any]:
         "gamma_every",
         "max_frames",
     )
-    return {**{name: md[name] for name in names}, "thermo_every": md["gamma_every"]}
+    settings = {name: md[name] for name in names}
+    kept = {} if md["keep_every"] is None else {"keep_every": md["keep_every"]}
+    return {**settings, **kept, "thermo_every": md["gamma_every"]}
 
 
 def trainer_settings(train: dict[str, Any]) -> dict[str, Any]:
