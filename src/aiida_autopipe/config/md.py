@@ -124,7 +124,7 @@ class Md(Section):
     resume: bool
     """A trajectory that was halted goes on from its last safe frame with the next potential."""
     overlap: bool
-    """Label and train when the first trajectory is halted, while others run on; not reproducible."""
+    """Label and train once a trajectory is halted, while others run on; not reproducible."""
     timestep_fs: Annotated[float, Field(gt=0, le=20)]
     """Time step, fs."""
     uncertainty: Literal["gamma", "committee"]
