@@ -42,11 +42,11 @@ def family_of(name: str) -> Family:
     for family in FAMILIES:
         if family.owns(name):
             return family
-    known = ", ".join(family.names for family in FAMILIES)
     examples = [one for family in FAMILIES for one in family.examples]
     near = difflib.get_close_matches(name, examples, n=1)
-    hint = f"did you mean '{near[0]}'? Use " if near else "use "
-    raise InputError(f"'{name}' is not a property that can be validated: {hint}{known}.")
+    known = ", ".join(family.names for family in FAMILIES)
+    hint = f"did you mean '{near[0]}'?" if near else f"use {known}."
+    raise InputError(f"'{name}' is not a property that can be validated: {hint}")
 
 
 def undefined_because(name: str, primitive: Atoms) -> str | None:
