@@ -48,7 +48,7 @@ class Piece:
     @property
     def first_step(self) -> int:
         """Where it began, counted from the beginning of the simulation."""
-        return int(self.record["first_step"])
+        return int(self.record.get("first_step", 0))
 
 
 @dataclass(frozen=True)
