@@ -22,8 +22,6 @@ OWN_PROFILE = "autopipe"
 PROFILE_VARIABLE = "AIIDA_PROFILE"
 
 
-
-
 def choose_profile(names: Sequence[str], default: str | None) -> str | None:
     """The profile the commands work in: AIIDA_PROFILE, else this package's own, else the default.
 
