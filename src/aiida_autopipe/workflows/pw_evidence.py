@@ -73,6 +73,7 @@ def attempt_of(node: CalcJobNode, number: int) -> tuple[Attempt, Failure | None]
     )
     energy = output.get("energy") if failure is None else None
     fractional, last_band, n_bands = _levels(node)
+    machines, per_machine = _processes(node)
     attempt = Attempt(
         number=number,
         parameters=parameters,
@@ -86,7 +87,9 @@ def attempt_of(node: CalcJobNode, number: int) -> tuple[Attempt, Failure | None]
         fractional=fractional,
         last_band=last_band,
         n_bands=n_bands,
-        ranks=int(np.prod([int(v) for v in _ranks(node)])),
+        ranks=machines * per_machine,
+        machines=machines,
+        memory_kb=_memory(node),
         pools=pools_of(
             node.inputs.parallelization.get_dict() if "parallelization" in node.inputs else {},
             node.inputs.settings.get_dict() if "settings" in node.inputs else {},
@@ -95,11 +98,22 @@ def attempt_of(node: CalcJobNode, number: int) -> tuple[Attempt, Failure | None]
     return attempt, failure
 
 
-def _ranks(node: CalcJobNode) -> tuple[Any, Any]:
-    if not node.get_option("withmpi"):
-        return 1, 1
+def _processes(node: CalcJobNode) -> tuple[int, int]:
+    """Machines, and MPI processes on each of them."""
     resources = node.get_option("resources") or {}
-    return resources.get("num_machines", 1), resources.get("num_mpiprocs_per_machine", 1)
+    machines = int(resources.get("num_machines", 1))
+    if not node.get_option("withmpi"):
+        return machines, 1
+    each = resources.get("num_mpiprocs_per_machine")
+    if each is None and "tot_num_mpiprocs" in resources:
+        each = int(resources["tot_num_mpiprocs"]) // machines
+    return machines, int(each or node.computer.get_default_mpiprocs_per_machine() or 1)
+
+
+def _memory(node: CalcJobNode) -> int | None:
+    """What the scheduler was asked for, the computer's default where the job says nothing."""
+    asked = node.get_option("max_memory_kb") or node.computer.get_default_memory_per_machine()
+    return int(asked) if asked else None
 
 
 def pools_of(parallelization: Mapping[str, Any], settings: Mapping[str, Any]) -> int:

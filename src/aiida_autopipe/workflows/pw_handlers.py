@@ -12,6 +12,7 @@ from typing import Any
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessHandlerReport, process_handler
 from aiida.orm import CalcJobNode
+from aiida_quantumespresso.calculations.pw import PwCalculation
 from aiida_quantumespresso.common.types import RestartType
 from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
@@ -33,6 +34,10 @@ RESTARTS = {
     "density": RestartType.FROM_CHARGE_DENSITY,
     "full": RestartType.FULL,
 }
+CONV_THR_Ry = 1e-6
+"""What pw.x takes where the input says nothing."""
+EXACT_Ry = 1e-10
+"""Energy error of an SCF cycle whose forces are exact to the digits pw.x prints."""
 KEEPS_STRUCTURE = (Kind.NOT_CONVERGED, Kind.WALLTIME)
 """Failures in the middle of a relaxation whose last structure is as good as any."""
 
@@ -151,6 +156,25 @@ class PwHandlers(AdoptingRestartWorkChain, PwBaseWorkChain):
         """Structure, pseudopotential or input that pw.x will not run: the same every time."""
         return self._climb(calculation, Kind.OVERLAP, Kind.PSEUDO, Kind.INPUT)
 
+    @process_handler(
+        priority=650, exit_codes=[PwCalculation.exit_codes.ERROR_IONIC_CYCLE_BFGS_HISTORY_FAILURE]
+    )
+    def handle_noisy_forces(self, calculation: CalcJobNode) -> Any:
+        """Forces of an SCF that was stopped early are noise, in which BFGS finds no way down.
+
+        Only where they are exact is anything else to blame: then upstream rattles the structure.
+        """
+        electrons = self.ctx.inputs.parameters["ELECTRONS"]
+        given = float(electrons.get("conv_thr", CONV_THR_Ry))
+        if given <= EXACT_Ry:
+            return None
+        action = f"conv_thr {given:g} -> {EXACT_Ry:g} for exact forces, from the last structure"
+        self.ctx.inputs.structure = calculation.outputs.output_structure
+        self.set_restart_type(RestartType.FROM_SCRATCH)
+        electrons["conv_thr"] = EXACT_Ry
+        self.report_error_handled(calculation, action)
+        return ProcessHandlerReport(True)
+
     @process_handler(priority=100)
     def handle_unknown_failure(self, calculation: CalcJobNode) -> Any:
         """Whatever nobody knows is rejected with the words of pw.x."""
@@ -230,13 +254,11 @@ class PwHandlers(AdoptingRestartWorkChain, PwBaseWorkChain):
             self.ctx.inputs.settings = without_pools(dict(self.ctx.inputs.settings))
         options = dict(self.ctx.inputs.metadata.options)
         if step.ranks is not None:
-            options["resources"] = {
-                **options["resources"],
-                "num_machines": 1,
-                "num_mpiprocs_per_machine": step.ranks,
-            }
-        if step.memory_factor != 1.0 and "max_memory_kb" in options:
-            options["max_memory_kb"] = int(options["max_memory_kb"] * step.memory_factor)
+            resources = dict(options["resources"])
+            resources.pop("tot_num_mpiprocs", None)
+            options["resources"] = {**resources, "num_mpiprocs_per_machine": step.ranks}
+        if step.memory_kb is not None:
+            options["max_memory_kb"] = step.memory_kb
         self.ctx.inputs.metadata = AttributeDict({**self.ctx.inputs.metadata, "options": options})
 
 

@@ -46,11 +46,13 @@ ERRORS = [
     ("broyden", 3, "factorization", Kind.MIXING),
     ("check_atoms", 1, "atoms # 1 and # 2 overlap!", Kind.OVERLAP),
     ("divide_et_impera", 1, "some nodes have no k-points", Kind.POOLS),
+    ("mp_start_pools", 1, "invalid number of pools, out of range", Kind.POOLS),
     ("allocate_fft", 1, "cannot allocate psic", Kind.OUT_OF_MEMORY),
     ("set_sym_bl", 1, "not orthogonal operation", Kind.SYMMETRY),
     ("readpp", 1, "file ./pseudo/Si.nothere.UPF not found", Kind.PSEUDO),
     ("set_dft_from_name", 1, "conflicting values for icorr", Kind.PSEUDO),
     ("read_namelists", 1, "bad line in namelist &system", Kind.INPUT),
+    ("check_tempdir", 1, "temporary directory ./out/ cannot be created", Kind.OTHER),
     ("davcio", 10, "error while writing from file", Kind.OTHER),
 ]
 
@@ -85,6 +87,7 @@ def test_an_error_in_stdout_and_in_crash_alone(
         (Evidence(302), Kind.LOST_OUTPUT),
         (Evidence(312, "     Program PWSCF v.6.7MaX starts"), Kind.LOST_OUTPUT),
         (Evidence(305, "x", stderr="No space left on device"), Kind.LOST_OUTPUT),
+        (Evidence(302, stderr="At line 761 of file xmltools.f90\nEnd of file"), Kind.PSEUDO),
         (Evidence(464, "x"), Kind.S_MATRIX),
         (Evidence(531, "x"), Kind.CHARGE_WRONG),
         (Evidence(502, "x"), Kind.IONIC),
@@ -122,6 +125,16 @@ def test_what_an_scf_cycle_shows() -> None:
     failure = recognise(Evidence(410, SCF))
     assert failure is not None
     assert str(failure) == "SCF not converged (accuracy 1.0e-03 Ry after 2 iterations)"
+
+
+def test_what_is_not_a_number_makes_the_next_diagonalisation_fail() -> None:
+    """pw.x 6.7 with a pseudopotential that holds a NaN."""
+    energy = "     total energy              =              NaN Ry\n"
+    failure = recognise(
+        Evidence(305, energy + box("cdiaghg", 3, "eigenvectors failed to converge"))
+    )
+    assert failure is not None
+    assert failure.kind is Kind.NOT_A_NUMBER
 
 
 def test_a_box_is_read_once() -> None:

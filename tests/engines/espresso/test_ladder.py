@@ -82,6 +82,9 @@ def test_real_steps_of_the_mixing_factor_then_cg_then_smearing() -> None:
 def test_charge_sloshes_in_a_long_cell() -> None:
     steps, _ = climb(Kind.NOT_CONVERGED, own(), replace(CRYSTAL, long_cell=True))
     assert steps[0].changes["ELECTRONS"] == {"mixing_beta": 0.3, "mixing_mode": "local-TF"}
+    # In a slab with vacuum it may be local-TF that does not converge.
+    assert steps[1].changes["ELECTRONS"]["mixing_mode"] == "plain"
+    assert steps[1].changes["ELECTRONS"]["mixing_beta"] == 0.1
 
 
 def test_few_iterations_and_slow_convergence_get_more() -> None:
@@ -238,7 +241,45 @@ def test_memory_is_saved_before_more_is_asked_for() -> None:
     alone = replace(first, number=3, pools=1, ranks=1)
     step = decide([first, second, alone], own(), CRYSTAL)
     assert isinstance(step, Step)
-    assert step.memory_factor == 2.0
+    # Nothing was asked for: there is nothing to raise.
+    assert (step.memory_kb, step.action) == (None, "keeping fewer trial vectors and densities")
+    small = replace(alone, number=4, parameters=changed(own(), step.changes))
+    end = decide([first, second, alone, small], own(), CRYSTAL)
+    assert isinstance(end, Reject)
+    assert end.code == "ERROR_OUT_OF_MEMORY"
+
+
+def test_machines_are_kept_when_processes_are_given_up() -> None:
+    """Two machines with one process each have more memory than one machine."""
+    first = Attempt(1, own(), Kind.OUT_OF_MEMORY, ranks=8, machines=2)
+    step = decide([first], own(), CRYSTAL)
+    assert isinstance(step, Step)
+    assert (step.ranks, step.action) == (2, "using 2 instead of 4 MPI processes on each machine")
+    spread = replace(first, number=2, ranks=2)
+    step = decide([first, spread], own(), CRYSTAL)
+    assert isinstance(step, Step)
+    assert step.ranks is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "code"),
+    [
+        (Kind.OUT_OF_MEMORY, [1000, 2000, 4000], "ERROR_OUT_OF_MEMORY"),
+        (Kind.KILLED, [1000, 1000, 2000], "ERROR_KILLED"),
+    ],
+)
+def test_memory_is_raised_to_a_limit(kind: Kind, asked: list[int], code: str) -> None:
+    """At most four times what was asked for; a killed run gets twice, once."""
+    history: list[Attempt] = []
+    used = own()
+    for number, memory in enumerate(asked, 1):
+        history.append(Attempt(number, used, kind, "seen", memory_kb=memory))
+        end = decide(history, own(), CRYSTAL)
+        if isinstance(end, Step):
+            assert (end.memory_kb or memory) == asked[number]
+            used = changed(used, end.changes)
+    assert isinstance(end, Reject)
+    assert end.code == code
 
 
 def test_walltime_goes_on_and_a_short_limit_is_raised() -> None:

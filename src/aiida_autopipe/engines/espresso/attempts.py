@@ -71,7 +71,9 @@ class Attempt:
         fractional: a level at the Fermi energy is partly filled, None where it is not known.
         last_band: the largest occupation (0 to 1) of the highest band, None where it is not known.
         n_bands: number of bands it ran with.
-        ranks: MPI processes.
+        ranks: MPI processes, on all machines.
+        machines: on which they ran.
+        memory_kb: asked of the scheduler for each machine, None where nothing was.
         pools: k-point pools.
         elsewhere: it was not run here, so there is nothing to restart from.
     """
@@ -89,6 +91,8 @@ class Attempt:
     last_band: float | None = None
     n_bands: int | None = None
     ranks: int = 1
+    machines: int = 1
+    memory_kb: int | None = None
     pools: int = 1
     elsewhere: bool = False
 
@@ -145,9 +149,9 @@ class Step:
         changes: value by key by namelist; None removes the key.
         restart: 'scratch', 'density' or 'full'.
         parent: number of the attempt to restart from, 0 without one.
-        ranks: MPI processes, None to keep them.
+        ranks: MPI processes on each machine, None to keep them.
         pools: k-point pools, None to keep them.
-        memory_factor: how much more memory to ask the scheduler for.
+        memory_kb: memory of each machine to ask the scheduler for, None to keep it.
     """
 
     action: str
@@ -156,7 +160,7 @@ class Step:
     parent: int = 0
     ranks: int | None = None
     pools: int | None = None
-    memory_factor: float = 1.0
+    memory_kb: int | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ WORDS: tuple[tuple[str, Kind], ...] = (
     (r"S matrix not positive definite|problems computing cholesky", Kind.S_MATRIX),
     (r"charge is wrong", Kind.CHARGE_WRONG),
     (r"atoms\s*#?\s*\d+\s*and\s*#?\s*\d+\s*overlap", Kind.OVERLAP),
-    (r"some nodes have no k-points", Kind.POOLS),
+    (r"some nodes have no k-points|invalid number of pools", Kind.POOLS),
     (r"(?:can|could) ?not allocate|Allocation would exceed|error allocating", Kind.OUT_OF_MEMORY),
     (r"insufficient memory|oom-kill|out[- ]of[- ](?:dynamic )?memory", Kind.OUT_OF_MEMORY),
     (r"failed to map segment|bad_alloc|exceeded memory limit", Kind.OUT_OF_MEMORY),
@@ -109,10 +109,14 @@ WORDS: tuple[tuple[str, Kind], ...] = (
         Kind.SYMMETRY,
     ),
     (_in("readpp", r"read_upf\w*", r"read_pseudo\w*", "upf_to_internal"), Kind.PSEUDO),
+    (r"At line \d+ of file (?:xmltools|(?:read_)?(?:upf|ps)\w*)\.f90", Kind.PSEUDO),
     (_in("set_dft_from_name", "enforce_dft", "read_ncpp", "read_uspp"), Kind.PSEUDO),
     (r"pseudo\w*.*not found|conflicting values for i(?:exch|corr|gcx|gcc|nlc|meta)", Kind.PSEUDO),
     (_in("iosys", "read_namelists", "read_cards", r"card_\w+", r"\w+_checkin"), Kind.INPUT),
-    (_in("cell_base_init", "latgen", "lattice", r"check_\w+", r"set_occupations"), Kind.INPUT),
+    (
+        _in("cell_base_init", "latgen", "lattice", r"check_(?!tempdir)\w+", r"set_occupations"),
+        Kind.INPUT,
+    ),
     (r"Maximum CPU time exceeded", Kind.WALLTIME),
 )
 """Patterns in stdout, CRASH and stderr, in this order."""
@@ -140,7 +144,13 @@ STATUS_KINDS = {
 }
 """Exit codes of the parser of pw.x (and AiiDA's own for schedulers) for what words do not show."""
 
-STATUS_KINDS |= dict.fromkeys((500, 501, 502, 503, 520, 521, 542), Kind.IONIC)
+IONIC_WORDS = {
+    500: "the forces are above the threshold",
+    502: "the maximum number of steps has been reached",
+    503: "it was interrupted",
+    520: "two BFGS steps in a row failed",
+}
+STATUS_KINDS |= dict.fromkeys((*IONIC_WORDS, 501, 521, 542), Kind.IONIC)
 
 ALLOWED_STATUS = 710
 """The parser's code for `scf_must_converge = .false.`"""
@@ -150,13 +160,16 @@ LOST_STATUSES = (302, 303, 305, 310, 311, 312)
 def recognise(evidence: Evidence) -> Failure | None:
     """The failure of a run, None where it did not fail.
 
-    The order is: words of pw.x, not a number, the convergence of the SCF, words of the system, the
+    The order is: not a number, words of pw.x, the convergence of the SCF, words of the system, the
     exit code. A run that finished cannot have been killed, and a run that was killed may have
     printed a warning before.
     """
     accuracies = scf_accuracies(evidence.stdout)
     if evidence.exit_status == ALLOWED_STATUS:
         return Failure(Kind.ALLOWED, "", accuracies)
+    # It makes the next diagonalisation fail, or cg run for ever.
+    if re.search(r"total energy\s*=\s*NaN|scf accuracy\s*<\s*NaN", evidence.stdout):
+        return Failure(Kind.NOT_A_NUMBER, "the energy became NaN", accuracies)
     said = "\n".join((evidence.crash, error_boxes(evidence.stdout), evidence.stderr))
     for pattern, kind in WORDS:
         text = evidence.stdout if kind is Kind.WALLTIME else said
@@ -165,8 +178,6 @@ def recognise(evidence: Evidence) -> Failure | None:
             boxes = error_boxes(evidence.stdout) or error_boxes(evidence.crash)
             inside = re.search(pattern, boxes, re.IGNORECASE)
             return Failure(kind, boxes if inside else _line_of(text, found), accuracies)
-    if re.search(r"total energy\s*=\s*NaN|scf accuracy\s*<\s*NaN", evidence.stdout):
-        return Failure(Kind.NOT_A_NUMBER, "the energy became NaN", accuracies)
     if evidence.exit_status == 0:
         return None
     if "convergence NOT achieved" in evidence.stdout:
@@ -192,7 +203,7 @@ def _system_failure(evidence: Evidence, accuracies: tuple[float, ...]) -> Failur
     box = error_boxes(f"{evidence.crash}\n{evidence.stdout}")
     kind = STATUS_KINDS.get(evidence.exit_status or 0)
     if kind is not None:
-        return Failure(kind, box, accuracies)
+        return Failure(kind, box or IONIC_WORDS.get(evidence.exit_status or 0, ""), accuracies)
     if box:
         return Failure(Kind.OTHER, box, accuracies)
     if evidence.exit_status in LOST_STATUSES or not evidence.stdout.strip():

@@ -125,6 +125,7 @@ def _symmetry(history: Sequence[Attempt], own: Parameters, situation: Situation)
 
 
 def _not_a_number(history: Sequence[Attempt], own: Parameters, situation: Situation) -> Decision:
+    # Not cg: in pw.x 6.7 it never ends once there is a NaN.
     if count(history, Kind.NOT_A_NUMBER) > 1:
         return Reject("ERROR_NOT_A_NUMBER", "the energy is not a number with softer mixing either")
     changes: Parameters = {"ELECTRONS": {"mixing_beta": 0.3, "startingwfc": "atomic+random"}}

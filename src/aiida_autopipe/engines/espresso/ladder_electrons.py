@@ -108,9 +108,12 @@ def _softer_mixing(history: Sequence[Attempt], situation: Situation) -> Step | N
         values["electron_maxstep"] = max(
             MORE_STEPS, int(last.get("ELECTRONS", "electron_maxstep", STEPS))
         )
-    if situation.long_cell and last.get("ELECTRONS", "mixing_mode", "plain") == "plain":
-        values["mixing_mode"] = "local-TF"
-        words += ", local-TF mixing because the cell is long"
+    if situation.long_cell:
+        # Without vacuum local-TF converges where plain mixing never does; with it, often not.
+        screened = last.get("ELECTRONS", "mixing_mode", "plain") != "plain"
+        values["mixing_mode"] = "plain" if screened else "local-TF"
+        words += f", {values['mixing_mode']} mixing "
+        words += "instead of local-TF" if screened else "because the cell is long"
     return Step(words, {"ELECTRONS": values})
 
 

@@ -18,6 +18,10 @@ MAX_SECONDS_GROWTH = 4.0
 """How much longer the next run may take where the input itself set a short limit."""
 WALLCLOCK_PART = 0.95
 """Part of the job's wall time that pw.x may use: it needs the rest to write its files."""
+LESS_MEMORY = {"diago_david_ndim": 2, "mixing_ndim": 4}
+"""The smallest useful numbers of trial vectors and of old densities."""
+MEMORY_GROWTH = 4
+"""How many times the memory that was asked for first may be asked for at last."""
 MAX_STALLED = 2
 """Runs that end at the walltime without finishing a single iteration."""
 
@@ -49,37 +53,54 @@ def walltime(history: Sequence[Attempt], own: Parameters, situation: Situation) 
 
 
 def out_of_memory(history: Sequence[Attempt], own: Parameters, situation: Situation) -> Decision:
-    """Pools hold copies of the density and every rank its own tables: fewer of both need less."""
+    """Pools hold copies of the density and every rank its own tables: fewer of both need less.
+
+    The machines stay the same: on fewer of them there would be less memory, not more.
+    """
     last = history[-1]
     if last.pools > 1:
         return Step(f"using 1 pool instead of {last.pools}, which share memory", pools=1)
-    if last.ranks > 1:
-        ranks = last.ranks // 2
-        return Step(f"using {ranks} instead of {last.ranks} MPI processes", ranks=ranks)
-    if count_memory(history) == 1:
-        changes: Parameters = {"ELECTRONS": {"diago_david_ndim": 2, "mixing_ndim": 4}}
-        return Step(
-            "asking for twice the memory, and keeping fewer trial vectors and densities",
-            changes,
-            memory_factor=2.0,
-        )
+    if last.ranks > last.machines:
+        each = last.ranks // last.machines
+        where = " on each machine" if last.machines > 1 else ""
+        return Step(f"using {each // 2} instead of {each} MPI processes{where}", ranks=each // 2)
+    more = _more_memory(history)
+    if more is not None:
+        return more
     reason = f"it does not fit into memory with one process either ({last.seen})"
     return Reject("ERROR_OUT_OF_MEMORY", reason)
 
 
-def count_memory(history: Sequence[Attempt]) -> int:
-    """Runs that ended for want of memory, or may have, with one process."""
-    kinds = (Kind.OUT_OF_MEMORY, Kind.KILLED)
-    return sum(a.failure in kinds and a.ranks == 1 for a in history)
+def _more_memory(history: Sequence[Attempt]) -> Step | None:
+    """Twice the memory, where some was asked for, and fewer vectors to keep in it."""
+    last = history[-1]
+    changes: Parameters = {}
+    if any(last.get("ELECTRONS", key) != value for key, value in LESS_MEMORY.items()):
+        changes = {"ELECTRONS": dict(LESS_MEMORY)}
+    fewer = "keeping fewer trial vectors and densities"
+    asked = last.memory_kb
+    if not asked:
+        return Step(fewer, changes) if changes else None
+    first = next(a.memory_kb for a in history if a.memory_kb)
+    if asked >= MEMORY_GROWTH * first:
+        return None
+    words = f"asking for twice the memory ({asked} -> {2 * asked} kB)"
+    words += f" and {fewer}" if changes else ""
+    return Step(words, changes, memory_kb=2 * asked)
 
 
 def killed(history: Sequence[Attempt], own: Parameters, situation: Situation) -> Decision:
-    """A signal says nothing about its reason: once it is bad luck, twice it is memory."""
+    """A signal says nothing about its reason: once it is bad luck, twice it may be memory."""
     last = history[-1]
-    if sum(a.failure is Kind.KILLED for a in history) == 1:
+    times = sum(a.failure is Kind.KILLED for a in history)
+    if times == 1:
         return Step("starting over with the same settings")
-    if last.pools > 1 or last.ranks > 1:
+    if last.pools > 1 or last.ranks > last.machines:
         return out_of_memory(history, own, situation)
+    if last.memory_kb and times == 2:
+        more = _more_memory(history)
+        if more is not None:
+            return more
     return Reject("ERROR_KILLED", f"it was killed every time ({last.seen})")
 
 
