@@ -112,7 +112,7 @@ def test_each_failure_costs_its_structure_only(tmp_path: Path) -> None:
     assert sorted(results) == list(range(10))
     failures = {i: r["reason"] for i, r in results.items() if r["outcome"] != "ok"}
     assert failures == {
-        0: "RuntimeError: SCF did not converge",
+        0: "RuntimeError: SCF did not converge after 100 iterations",
         2: "The calculator's process died of SIGABRT.",
         3: "the calculator gave forces that is not a finite number",
         4: "SystemExit: I give up",

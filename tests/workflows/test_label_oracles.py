@@ -60,6 +60,50 @@ def test_an_ase_calculator_labels(inputs: dict[str, Any]) -> None:
     assert outputs["summary"]["calculations"] == 5
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:chgnet")
+def test_chgnet_labels(inputs: dict[str, Any]) -> None:
+    """A model that takes seconds to load is loaded once, and gives the labels it gives here."""
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    name = "chgnet.model.dynamics.CHGNetCalculator"
+    settings = {"calculator": name, "keywords": {"use_device": "cpu"}, "reuse_calculator": True}
+    structures = copper(2)
+    inputs["dataset"] = DatasetData(Dataset.from_atoms(structures))
+    outputs, node = run_get_node(LabelWorkChain, **{**inputs, "settings": Dict(settings)})
+    assert node.is_finished_ok, node.exit_message
+    labelled = outputs["labelled"].get_dataset()
+    calculator = CHGNetCalculator(use_device="cpu")
+    for index, atoms in enumerate(structures):
+        atoms.calc = calculator
+        labels = labelled.labels(index)
+        assert labels.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+        np.testing.assert_allclose(labels.forces, atoms.get_forces(), atol=1e-4)
+
+
+MISSING = [
+    (
+        "ase.calculators.vasp.Vasp",
+        {"xc": "PBE", "encut": 400, "kspacing": 0.2, "command": "no-vasp-here"},
+        "No pseudopotential for Cu",
+    ),
+    ("ase.calculators.castep.Castep", {"castep_command": "no-castep-here"}, "castep.castep"),
+]
+
+
+@pytest.mark.parametrize(("calculator", "keywords", "words"), MISSING)
+def test_a_program_that_is_not_there(
+    inputs: dict[str, Any], calculator: str, keywords: dict[str, Any], words: str
+) -> None:
+    """Every structure is rejected for that reason, and the campaign ends by itself."""
+    settings = {"calculator": calculator, "keywords": keywords}
+    inputs["dataset"] = DatasetData(Dataset.from_atoms(copper(2)))
+    outputs, node = run_get_node(LabelWorkChain, **{**inputs, "settings": Dict(settings)})
+    assert node.is_finished, node.exception
+    reasons = outputs["rejected"].get_dataset().columns["reason"].tolist()
+    assert len(reasons) == 2
+    assert all(words in reason for reason in reasons), reasons
+
+
 def test_budget_of_a_batch(inputs: dict[str, Any]) -> None:
     """A batch never holds more structures than the budget pays for."""
     outputs, node = run_get_node(LabelWorkChain, **{**inputs, "budget": Int(3)})

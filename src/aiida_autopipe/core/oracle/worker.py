@@ -90,8 +90,8 @@ def make(kind: Any, keywords: dict[str, Any]) -> Any:
 
 def reason(error: BaseException) -> str:
     """One line about an exception."""
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    words = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "..."
 
 
