@@ -182,7 +182,7 @@ def test_selection_fails(process: Any, tmp_path: Path) -> None:
     files = {path.name: path for path in copper_potential().save(tmp_path / "copper")}
     potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
     pool = Dataset.from_atoms([bulk("Si")]).with_columns(gamma_max=[3.0])
-    process.ctx.md = ended(0, "", candidates=DatasetData(pool), summary=Dict({"survival": 1.0}))
+    process.ctx.md = ended(0, "", candidates=DatasetData(pool), summary=Dict({"running": {}}))
     process.ctx.training = ended(0, "", potential=potential)
     process.ctx.dataset = labelled([bulk("Si")])
     assert process.inspect_md().status == CODES.ERROR_SELECT.status
@@ -194,7 +194,7 @@ def test_embedding_fails(process: Any, tmp_path: Path) -> None:
     potential = PotentialData.from_files(files, "ace", ["Cu"], 4.0, {"Cu": 0.0})
     frames = [bulk("Cu", cubic=True), bulk("Cu", a=3.7)]
     pool = Dataset.from_atoms(frames).with_columns(gamma_max=[3.0, 3.0])
-    process.ctx.md = ended(0, "", candidates=DatasetData(pool), summary=Dict({"survival": 1.0}))
+    process.ctx.md = ended(0, "", candidates=DatasetData(pool), summary=Dict({"running": {}}))
     process.ctx.training = ended(0, "", potential=potential)
     process.ctx.dataset = labelled([bulk("Cu")])
     process.ctx.config["md"]["embed"] = {"radius_A": 2.0, "buffer_A": 2.0}

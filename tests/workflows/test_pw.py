@@ -246,7 +246,13 @@ STUCK = (
 )
 FAST = {"ELECTRONS": {"electron_maxstep": 100}}
 REJECTED = [
-    ("fe_lowcut", None, None, 330, "ecutwfc 12 Ry"),
+    (
+        "si_maxstep1",
+        aborts("electrons", 1, "charge is wrong"),
+        {"SYSTEM": {"ecutwfc": 4.0}},
+        330,
+        "ecutwfc 4 Ry",
+    ),
     ("si_vlow", None, None, 331, "ecutwfc 1 Ry"),
     ("si_maxstep1", aborts("readpp", 1, "file x.UPF is bad"), None, 332, "x.UPF"),
     ("si_maxstep1", None, {"SYSTEM": {"occupations": "nonsense"}}, 333, "refused the input"),
@@ -291,6 +297,14 @@ def test_a_moment_that_no_rescue_finds_again_is_rejected(run: Any) -> None:
     rescue, node = run("al_fewbands", changes={"SYSTEM": spin}, known_failure=Dict(known))
     assert node.exit_status == 413
     assert "attempt 1 had 3.10 Bohr magnetons" in rescue["reason"]
+
+
+def test_cutoffs_that_are_too_low_give_no_label(run: Any) -> None:
+    """Whether the charge or the moment goes wrong first depends on rounding, hence on the CPU."""
+    rescue, node = run("fe_lowcut")
+    assert node.exit_status in (330, 413)
+    assert (rescue["outcome"], rescue["energy"]) == ("rejected", None)
+    assert "ecutwfc 12 Ry" in rescue["reason"]
 
 
 def test_the_number_of_runs_is_a_limit(run: Any, program: Any) -> None:

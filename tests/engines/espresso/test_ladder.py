@@ -191,6 +191,14 @@ def test_a_rescue_that_loses_the_moment_is_no_success() -> None:
     assert end.code == "ERROR_WRONG_MOMENT"
     higher = replace(had, estimate=-9.0)
     assert isinstance(decide([higher, lost, again], given, CRYSTAL), Accept)
+    # With cutoffs that are too low the order of the energies is chance.
+    poor = [
+        replace(one, parameters=changed(one.parameters, {"SYSTEM": {"ecutwfc": 12.0}}))
+        for one in (higher, lost, again)
+    ]
+    end = decide(poor, poor[0].parameters, CRYSTAL)
+    assert isinstance(end, Reject)
+    assert "while attempt 1 had 3.10" in end.reason and "ecutwfc 12 Ry" in end.reason
 
 
 def test_charge_is_wrong_is_a_matter_of_cutoffs() -> None:

@@ -316,6 +316,11 @@ def charge_wrong(history: Sequence[Attempt], own: Parameters, situation: Situati
     return Step("starting over from random wavefunctions with mixing_beta 0.3", changes)
 
 
+def low_cutoffs(attempt: Attempt, situation: Situation) -> str:
+    """Words for cutoffs that are too low, nothing for fair ones."""
+    return _cutoff(attempt, situation) if _below(attempt, situation) else ""
+
+
 def _needed(situation: Situation) -> float:
     return situation.suggested_wfc_Ry or (ULTRASOFT_WFC_Ry if situation.ultrasoft else 12.0)
 

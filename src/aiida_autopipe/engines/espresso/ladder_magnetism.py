@@ -14,7 +14,7 @@ from aiida_autopipe.engines.espresso.attempts import (
     changed,
     occupations,
 )
-from aiida_autopipe.engines.espresso.ladder_electrons import smeared
+from aiida_autopipe.engines.espresso.ladder_electrons import low_cutoffs, smeared
 
 START = 0.5
 """Starting polarisation: between zero, where the SCF cannot leave the non-magnetic solution, and
@@ -127,14 +127,16 @@ def check_moment(history: Sequence[Attempt], situation: Situation) -> Step | Rej
         if any(abs(value - other) < 0.05 for other in tried):
             continue
         return _other_start(first_loss, value, highest, situation)
-    # A run that only looked for another solution and did not end shows nothing.
+    # A run that only looked for another solution and did not end shows nothing. With cutoffs that
+    # are too low which solution is found is chance, and so are the energies.
+    too_low = low_cutoffs(last, situation)
     contradicted = [
         a
         for a in history[: history.index(done[0])]
         if a.failure is not None
         and _had_moment(a)
         and (a.absolute or 0.0) >= max(KEPT * highest, COLLAPSED)
-        and _below(a, lowest)
+        and (too_low or _below(a, lowest))
     ]
     if contradicted:
         moment = lowest.absolute or 0.0
@@ -142,6 +144,7 @@ def check_moment(history: Sequence[Attempt], situation: Situation) -> Step | Rej
             f"it only converges to a moment of {moment:.2f}, while attempt "
             f"{contradicted[-1].number} had {contradicted[-1].absolute:.2f} Bohr magnetons"
         )
+        reason += f"; {too_low}" if too_low else ""
         return Reject("ERROR_WRONG_MOMENT", reason)
     return None
 
