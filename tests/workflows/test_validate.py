@@ -144,7 +144,9 @@ def test_families_with_another_oracle(python_code: Any, tmp_path: Any) -> None:
     drift = rows["nve_stability"]
     assert drift["reference"] is None and (drift["rule"], drift["limit"]) == ("at_most", 1.0)
     drawn = [plot["name"] for plot in table["plots"]]
-    assert drawn == [n for n in names if n.endswith(("curve", "frequencies", "-Cu", "ty", "ture"))]
+    assert drawn == [
+        n for n in names if n.endswith(("curve", "frequencies", "-Cu", "stability", "_temperature"))
+    ]
     # Both sides are at the same volumes: those of the reference.
     curve = table["plots"][0]["series"]
     assert curve[0]["side"] == "reference" and curve[0]["x"] == pytest.approx(curve[1]["x"])
