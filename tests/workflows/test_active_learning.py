@@ -144,7 +144,7 @@ def test_halted_md_is_taught_and_resumed(python_code: Any, lammps_code: Any) -> 
     changes = {
         "md": {
             "supercell": [4, 4, 4], "schedule": [heat, cool], "gamma_halt": 3.0,
-            "temperatures_K": [20], "ensembles": ["nvt"], "steps": 20000, "overlap": True,
+            "temperatures_K": [20], "ensembles": ["nvt"], "steps": 40000, "overlap": True,
             "embed": {"radius_A": 2.7, "buffer_A": 1.0},
         },
         "loop": {"max_generations": 2, "candidates_per_generation": 4},
@@ -186,7 +186,7 @@ def _check_trajectories(run: WorkChainNode, last: dict[str, Any], labelled: int)
     shown, _ = collect_trajectories(run)
     schedule, slow = shown
     assert (schedule.generations, schedule.times_begun) == ([1, 2], 1)
-    assert (slow.generations, slow.steps_done) == ([1], 20000)
+    assert (slow.generations, slow.steps_done) == ([1], 40000)
     assert schedule.steps_done == last["steps_done"]
     heat = schedule.segments[0]
     assert heat.name == "npt 300-4000 K" and heat.generations == [1, 2]

@@ -123,7 +123,7 @@ def test_what_was_halted_goes_on(run_md: Any) -> None:
 
 def test_the_slow_run_on_and_are_taken_over(run_md: Any) -> None:
     """The generation ends when one is lost; the next waits for the other, and starts the first."""
-    many, few = 12000, 100
+    many, few = 30000, 100
     conditions = [
         {"start": 0, "ensemble": "nvt", "temperature_K": [t, t], "pressure_GPa": 0.0, "steps": n}
         for t, n in ((20.0, many), (3000.0, few))
