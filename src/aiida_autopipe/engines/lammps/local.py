@@ -12,7 +12,6 @@ from typing import Any
 
 from ase import Atoms
 
-from aiida_autopipe.core.ace.posterior import posterior_path
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.errors import EngineError, InputError
 from aiida_autopipe.engines.lammps import deck
@@ -67,7 +66,7 @@ def run_local(
     Args:
         atoms: where to start; a molecule without a cell is put into a box.
         potential: a .yace or B-basis .yaml of a linear ACE with its active set beside it.
-        settings: what to run, with the interface 'library'.
+        settings: what to run, with the interface 'library', watched by gamma.
         seed: decides the initial velocities.
         folder: an empty folder, for the files of LAMMPS.
         progress: told the last step from time to time.
@@ -77,7 +76,7 @@ def run_local(
         PotentialFileError: the potential cannot be read.
         EngineError: LAMMPS did not start, or what it wrote cannot be read.
     """
-    model = _potential_files(potential, settings, folder)
+    model = _potential_files(potential, folder)
     elements = model.elements
     start = deck.in_vacuum(atoms)
     rotation = deck.lammps_rotation(start.cell.array)
@@ -101,7 +100,7 @@ def run_local(
     return LocalRun(frames, trace, results, ending, log.error or stderr.strip(), interrupted)
 
 
-def _potential_files(path: Path, settings: MdSettings, folder: Path) -> ACEPotential:
+def _potential_files(path: Path, folder: Path) -> ACEPotential:
     """Write the potential under the names that the deck knows."""
     model = ACEPotential.load(path)
     if not model.has_active_set:
@@ -109,16 +108,7 @@ def _potential_files(path: Path, settings: MdSettings, folder: Path) -> ACEPoten
             f"'{path}' has no active set beside it, so MD cannot know when it is lost; use a "
             "potential with its .yaml and .asi, as 'mlip-auto fit' writes it."
         )
-    target = Path(deck.POTENTIAL_FILES[0])
-    model.save(folder / target.stem)
-    if settings.uncertainty == "committee":
-        posterior = posterior_path(path)
-        if not posterior.is_file():
-            raise InputError(
-                f"There is no file '{posterior}': a committee needs the posterior that "
-                "'mlip-auto fit --posterior' writes beside the potential."
-            )
-        posterior_path(folder / target).write_bytes(posterior.read_bytes())
+    model.save(folder / Path(deck.POTENTIAL_FILES[0]).stem)
     return model
 
 
