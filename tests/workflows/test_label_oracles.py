@@ -63,8 +63,11 @@ def test_an_ase_calculator_labels(inputs: dict[str, Any]) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning:chgnet")
 def test_chgnet_labels(inputs: dict[str, Any]) -> None:
     """A model that takes seconds to load is loaded once, and gives the labels it gives here."""
+    import torch
     from chgnet.model.dynamics import CHGNetCalculator
 
+    # A MACE calculator of another test in this process leaves double precision behind.
+    torch.set_default_dtype(torch.float32)
     name = "chgnet.model.dynamics.CHGNetCalculator"
     settings = {"calculator": name, "keywords": {"use_device": "cpu"}, "reuse_calculator": True}
     structures = copper(2)

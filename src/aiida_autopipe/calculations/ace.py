@@ -8,9 +8,9 @@ from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.orm import ArrayData, Dict, Int
 
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.ace.fit import FitSettings
 from aiida_autopipe.core.ace.job import (
     ERROR_FILE,
@@ -59,7 +59,7 @@ def validate_prior(node: PotentialData | None, _: Any) -> str | None:
     return None
 
 
-class AceCalculation(CalcJob):
+class AceCalculation(RecoveringCalcJob):
     """Fit a linear ACE potential to a labelled dataset; see `aiida_autopipe.core.ace.job`."""
 
     # Raise it with any change that gives other results for the same inputs: old ones stop counting.

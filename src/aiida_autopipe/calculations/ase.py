@@ -8,9 +8,9 @@ from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.orm import Dict, Int
 
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.oracle import job as job_program
 from aiida_autopipe.core.oracle import pyscf_calculator
@@ -61,7 +61,7 @@ def validate_slots(node: Int | None, _: Any) -> str | None:
     return None
 
 
-class AseCalculation(CalcJob):
+class AseCalculation(RecoveringCalcJob):
     """Label structures with an ASE calculator given by import path and keywords.
 
     All structures run in one job, as many at a time as it has slots, each with an outcome of its

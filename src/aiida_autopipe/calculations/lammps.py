@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine import CalcJobProcessSpec
 from aiida.orm import ArrayData, Dict, Int
 
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.ace.posterior import posterior_path
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.data.dataset import DatasetData
@@ -25,7 +26,7 @@ from aiida_autopipe.engines.lammps.settings import MdSettings
 _TIMEOUT_FRACTION = 0.9
 
 
-class LammpsCalculation(CalcJob):
+class LammpsCalculation(RecoveringCalcJob):
     """MD of one structure in NVE, NVT and NPT segments, halted when the potential extrapolates.
 
     The code is a `lmp` with ML-PACE, or `autopipe-lammps` (settings: `interface`).

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.orm import ArrayData, Dict, Int, RemoteData, SinglefileData
 
 from aiida_autopipe.calculations.ace import validate_dataset, validate_seed
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.mace_settings import MaceSettings
 from aiida_autopipe.data.dataset import DatasetData
@@ -72,7 +72,7 @@ def is_own(prior: PotentialData | SinglefileData) -> bool:
     return isinstance(prior, PotentialData) and prior.creator is not None
 
 
-class MaceCalculation(CalcJob):
+class MaceCalculation(RecoveringCalcJob):
     """Train a MACE model; see `aiida_autopipe.engines.mace.job`.
 
     The interpreter of the code needs this package with the extra `mace`.

@@ -8,10 +8,10 @@ from typing import Any
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.exceptions import InputValidationError
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob
 from aiida.orm import Dict, Int
 
 from aiida_autopipe.calculations.ace import validate_dataset, validate_prior, validate_seed
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.errors import AutopipeError, InputError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
@@ -45,7 +45,7 @@ def validate_settings(node: Dict, _: Any) -> str | None:
     return None
 
 
-class PacemakerCalculation(CalcJob):
+class PacemakerCalculation(RecoveringCalcJob):
     """Fit an ACE potential to a labelled dataset with Pacemaker."""
 
     CACHE_VERSION = 1

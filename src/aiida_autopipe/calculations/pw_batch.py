@@ -11,10 +11,11 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.escaping import escape_for_bash
 from aiida.common.exceptions import InputValidationError
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine import CalcJobProcessSpec
 from aiida.orm import AbstractCode, Computer, Dict, Int
 from aiida_pseudo.data.pseudo.upf import UpfData
 
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.engines.espresso import batch
@@ -24,7 +25,7 @@ from aiida_autopipe.engines.espresso.pw import PwSettings
 _TIMEOUT_FRACTION = 0.95
 
 
-class PwBatchCalculation(CalcJob):
+class PwBatchCalculation(RecoveringCalcJob):
     """pw.x on all structures of a dataset, as many at a time as the job has slots.
 
     Each structure has its own input, output and outcome, and none can end the others. Serial runs

@@ -9,10 +9,11 @@ from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, calcfunction
+from aiida.engine import calcfunction
 from aiida.orm import Dict, Int, SinglefileData
 
 from aiida_autopipe.calculations.functions import stated
+from aiida_autopipe.calculations.recovery import RecoveringCalcJob
 from aiida_autopipe.core.errors import InputError
 from aiida_autopipe.core.explore.choose import choose, without_labels
 from aiida_autopipe.core.explore.job import (
@@ -78,7 +79,7 @@ def validate_model(node: SinglefileData | PotentialData | None, _: Any) -> str |
     return None
 
 
-class SurrogateMdCalculation(CalcJob):
+class SurrogateMdCalculation(RecoveringCalcJob):
     """Run trajectories of a surrogate from every start; see `aiida_autopipe.core.explore.job`.
 
     The interpreter of the code needs this package (its science part alone is imported) and the

@@ -11,7 +11,9 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida.orm import CalcJobNode, Dict, Float, Int, Node
+from aiida_quantumespresso.calculations.pw import PwCalculation as UpstreamPwCalculation
 
+from aiida_autopipe.calculations.recovery import PwCalculation
 from aiida_autopipe.engines.espresso.attempts import Accept, Attempt, Reject, method_change
 from aiida_autopipe.engines.espresso.failure import Kind
 from aiida_autopipe.engines.espresso.ladder import decide
@@ -76,6 +78,8 @@ class PwWorkChain(PwHandlers):
     ladder, at most `max_iterations` runs high. What was done, and whether the label still is one of
     the dataset's own method, is in the output `rescue`, which every work chain has.
     """
+
+    _process_class = PwCalculation
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
@@ -289,4 +293,4 @@ class PwWorkChain(PwHandlers):
 
     def get_outputs(self, node: CalcJobNode) -> Mapping[str, Node]:
         """Outputs of the run that is the label; `rescue` is this work chain's own."""
-        return dict(super().get_outputs(node))
+        return dict(self.exposed_outputs(node, UpstreamPwCalculation))
