@@ -174,7 +174,7 @@ def test_merge_replaces_lists_and_keeps_its_arguments() -> None:
         ({"md": {"temperatures_K": [[300, 0]]}}, "md.temperatures_K[0]: 0 must be greater than 0"),
         ({"material": "gone.cif"}, "gone.cif does not exist"),
         ({"goal": "elastik"}, "goal: 'elastik' is not a valid choice; did you mean 'elastic'?"),
-        ({"goal": None}, "goal: None is not a valid choice; valid: elastic, phonons"),
+        ({"goal": None}, "goal: None is not a valid choice; valid: elastic, thermoelastic"),
         ({"protocol": "fats"}, "did you mean 'fast'? valid: fast, balanced, stringent"),
         ({"seed": -1}, "seed: -1 must be at least 0"),
         ({"name": "a/b"}, "name: 'a/b' must be letters, digits"),

@@ -63,6 +63,9 @@ def validation_line(row: dict[str, Any]) -> str:
     if row["rule"] in ("at_most", "at_least"):
         demanded = f"{row['rule'].replace('_', ' '):9s} {row['limit']:10.4g} {row['unit']:5s}"
         return f"{value}{demanded}           {verdict}"
+    if row["rule"] == "precision":
+        error = f"standard error {100 * row['relative_error']:.1f} %"
+        return f"{value}{error:42s}{verdict}"
     sign = "" if row["rule"] == "curve" else "+"
     return (
         f"{value}reference {row['reference']:10.4g} {row['unit']:5s} "

@@ -27,6 +27,7 @@ NaturalNumber = Annotated[int, Field(ge=0)]
 
 Goal = Literal[
     "elastic",
+    "thermoelastic",
     "phonons",
     "defects",
     "melt",

@@ -53,7 +53,7 @@ class Validate(Section):
     dimer_points: Annotated[int, Field(ge=8, le=60)]
     """Distances of a dimer, from 0.6 to 2.2 sums of the covalent radii."""
     simulation_supercell: Repeats
-    """Supercell of the primitive cell for nve_stability and max_stable_temperature."""
+    """Supercell of the primitive cell for simulations with the potential."""
     simulation_steps: Annotated[int, Field(ge=100)]
     """Steps of nve_stability, and at each temperature of max_stable_temperature."""
     simulation_timestep_fs: Positive
@@ -64,3 +64,7 @@ class Validate(Section):
     """Largest drift of the total energy that passes."""
     stable_temperature_K: Positive
     """Temperature that max_stable_temperature must reach; 1.5 times as much is tried."""
+    thermal_steps: Annotated[int, Field(ge=100)]
+    """Steps of each simulation behind a property at a temperature, such as C11:300K."""
+    thermal_strain: Annotated[float, Field(gt=0, le=0.05)]
+    """Strain of elastic constants at a temperature, applied both ways."""

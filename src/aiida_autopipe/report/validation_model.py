@@ -21,12 +21,14 @@ class ValidationRow(BaseModel):
     reference: float | None = None
     relative_error: float | None = None
     """with the rule `difference` (potential - reference) / |reference|, with `curve` the error of a
-    curve, which has no sign; None where it could not be computed, and with the other rules"""
+    curve, with `precision` the standard error over |potential|, both without a sign; None where it
+    could not be computed, and with the other rules"""
     passed: bool = False
     tolerance: float = 0.1
     """largest accepted |relative_error|"""
-    rule: Literal["difference", "curve", "at_most", "at_least"] = "difference"
-    """what the verdict is about; `at_most` and `at_least`: the potential alone against `limit`"""
+    rule: Literal["difference", "curve", "at_most", "at_least", "precision"] = "difference"
+    """what the verdict is about; `at_most` and `at_least`: the potential alone against `limit`;
+    `precision`: how well simulations with the potential determine its value"""
     limit: float | None = None
     """what is demanded where there is no reference"""
     note: str = ""

@@ -33,6 +33,8 @@ def is_checked(row: ValidationRow) -> bool:
     needed = [row.potential, row.reference, row.relative_error]
     if has_limit(row):
         needed = [row.potential, row.limit]
+    elif row.rule == "precision":
+        needed = [row.potential, row.relative_error]
     return all(finite(x) is not None for x in needed)
 
 
@@ -41,8 +43,15 @@ def has_limit(row: ValidationRow) -> bool:
     return row.rule in ("at_most", "at_least")
 
 
+def is_alone(row: ValidationRow) -> bool:
+    """Whether the row is about the potential alone, without a reference."""
+    return has_limit(row) or row.rule == "precision"
+
+
 def demand(row: ValidationRow) -> str:
-    """The limit in words, such as 'at most 1'."""
+    """What stands in place of a reference, in words, such as 'at most 1'."""
+    if row.rule == "precision":
+        return "none"
     words = "at most" if row.rule == "at_most" else "at least"
     return f"{words} {setting(row.limit)}"
 
@@ -51,7 +60,7 @@ def error_text(row: ValidationRow) -> str:
     """The relative error as a percentage, with a sign where it has one; empty for a limit."""
     if has_limit(row):
         return ""
-    show = percent if row.rule == "curve" else signed_percent
+    show = signed_percent if row.rule == "difference" else percent
     return show(row.relative_error)
 
 
@@ -61,8 +70,8 @@ def has_passed(row: ValidationRow) -> bool:
 
 
 def worst_row(rows: list[ValidationRow]) -> ValidationRow | None:
-    """The checked property with the largest relative error; limits have none."""
-    checked = [row for row in rows if is_checked(row) and not has_limit(row)]
+    """The checked property with the largest relative error to the reference."""
+    checked = [row for row in rows if is_checked(row) and not is_alone(row)]
     return max(checked, key=lambda row: abs(row.relative_error or 0.0), default=None)
 
 
@@ -106,8 +115,8 @@ def _validation_sentences(report: Report) -> list[str]:
     if not rows:
         reason = f": {report.validation_missing}" if report.validation_missing else ""
         return [sentence(f"No property was checked against {report.method.oracle}{reason}")]
-    compared = [row for row in rows if not has_limit(row)]
-    alone = [row for row in rows if has_limit(row)]
+    compared = [row for row in rows if not is_alone(row)]
+    alone = [row for row in rows if is_alone(row)]
     sentences = []
     if compared:
         passed = sum(has_passed(row) for row in compared)
@@ -138,6 +147,8 @@ def _validation_sentences(report: Report) -> list[str]:
 def _comparison(row: ValidationRow) -> str:
     if has_limit(row):
         return f"{row.label} ({number(row.potential)} {row.unit}, {demand(row)})"
+    if row.rule == "precision":
+        return f"{row.label} ({number(row.potential)} {row.unit}, {row.note})"
     values = f"{number(row.potential)} against {number(row.reference)} {row.unit}".rstrip()
     return f"{row.label} ({error_text(row)}: {values})"
 

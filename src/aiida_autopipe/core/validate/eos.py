@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -22,7 +22,7 @@ class Eos:
         e0: energy at v0 in eV.
         b0: bulk modulus at v0 in eV/Å^3.
         b0_prime: pressure derivative of the bulk modulus at v0.
-        rmse: root mean square of the energy residuals in eV.
+        rmse: root mean square of the residuals: energies in eV, or pressures in eV/Å^3.
     """
 
     v0: float
@@ -36,6 +36,12 @@ class Eos:
         x = (self.v0 / np.asarray(volume, dtype=np.float64)) ** (2.0 / 3.0)
         bracket = (x - 1) ** 3 * self.b0_prime + (x - 1) ** 2 * (6 - 4 * x)
         return np.asarray(self.e0 + 9 * self.v0 * self.b0 / 16 * bracket)
+
+    def pressure(self, volume: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pressure -dE/dV in eV/Å^3 at a volume in Å^3."""
+        x = (self.v0 / np.asarray(volume, dtype=np.float64)) ** (1.0 / 3.0)
+        bracket = 1 + 0.75 * (self.b0_prime - 4) * (x**2 - 1)
+        return np.asarray(1.5 * self.b0 * (x**7 - x**5) * bracket)
 
 
 def eos_structures(atoms: Atoms, n_points: int = 7, max_volume_strain: float = 0.06) -> list[Atoms]:
@@ -89,20 +95,67 @@ def fit_eos(
         )
     if not (np.all(np.isfinite(v)) and np.all(np.isfinite(e)) and np.all(v > 0)):
         raise DataError("The equation of state has a volume or an energy that is not finite.")
-    # Centred and scaled variables keep the normal matrix well conditioned.
-    raw = v ** (-2.0 / 3.0)
+    raw, domain = _expansion_variable(v)
+    poly = np.polynomial.Polynomial.fit(raw, e - e.min(), 3, domain=domain)
+    residuals = poly(raw) - (e - e.min())
+    return _eos_of(poly, v, float(e.min()), float(np.sqrt(np.mean(residuals**2))))
+
+
+def fit_eos_pressures(
+    volumes: Sequence[float] | NDArray[np.float64],
+    pressures: Sequence[float] | NDArray[np.float64],
+) -> Eos:
+    """The same equation of state from pressures, where there are no (free) energies.
+
+    With F a cubic polynomial in x = V^(-2/3), P = -dF/dV = 2/3 V^(-5/3) dF/dx: a linear fit of a
+    parabola. The energies of the result are measured from its minimum.
+
+    Args:
+        volumes: (m,) in Å^3, m >= 4.
+        pressures: (m,) in eV/Å^3, positive under compression.
+
+    Raises:
+        DataError: too few or non-finite points, no minimum, or a minimum outside the given volumes.
+    """
+    v = np.asarray(volumes, dtype=np.float64)
+    p = np.asarray(pressures, dtype=np.float64)
+    if v.shape != p.shape or v.ndim != 1 or len(np.unique(np.round(v, 10))) < 4:
+        raise DataError(
+            f"An equation of state needs at least 4 different volumes with one pressure each; got "
+            f"{v.size} volumes and {p.size} pressures."
+        )
+    if not (np.all(np.isfinite(v)) and np.all(np.isfinite(p)) and np.all(v > 0)):
+        raise DataError("The equation of state has a volume or a pressure that is not finite.")
+    raw, domain = _expansion_variable(v)
+    # Weighted by V^(-5/3), so that all pressures count alike.
+    weights = v ** (-5.0 / 3.0)
+    slope = np.polynomial.Polynomial.fit(raw, 1.5 * p / weights, 2, domain=domain, w=weights)
+    residuals = slope(raw) * weights / 1.5 - p
+    poly = slope.integ()
+    fitted = _eos_of(poly, v, 0.0, float(np.sqrt(np.mean(residuals**2))))
+    return replace(fitted, e0=0.0)
+
+
+def _expansion_variable(
+    volumes: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], list[float]]:
+    """V^(-2/3), and its domain: centred and scaled, the normal matrix is well conditioned."""
+    raw = volumes ** (-2.0 / 3.0)
     centre, scale = float(np.mean(raw)), float(np.ptp(raw)) / 2
-    poly = np.polynomial.Polynomial.fit(
-        raw, e - e.min(), 3, domain=[centre - scale, centre + scale]
-    )
-    x0 = _minimum(poly, v)
+    return raw, [centre - scale, centre + scale]
+
+
+def _eos_of(
+    poly: np.polynomial.Polynomial, volumes: NDArray[np.float64], zero: float, rmse: float
+) -> Eos:
+    x0 = _minimum(poly, volumes)
     second, third = float(poly.deriv(2)(x0)), float(poly.deriv(3)(x0))
     return Eos(
         v0=x0**-1.5,
-        e0=float(poly(x0)) + float(e.min()),
+        e0=float(poly(x0)) + zero,
         b0=4.0 / 9.0 * x0**3.5 * second,
         b0_prime=4.0 + 2.0 / 3.0 * x0 * third / second,
-        rmse=float(np.sqrt(np.mean((poly(raw) - (e - e.min())) ** 2))),
+        rmse=rmse,
     )
 
 

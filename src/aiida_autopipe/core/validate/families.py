@@ -16,6 +16,7 @@ from aiida_autopipe.core.validate.phases import PhaseFamily
 from aiida_autopipe.core.validate.phonons import PhononFamily
 from aiida_autopipe.core.validate.stability import NveFamily, StableTemperatureFamily
 from aiida_autopipe.core.validate.surfaces import SurfaceFamily
+from aiida_autopipe.core.validate.thermal import ThermalFamily
 from aiida_autopipe.core.validate.vacancy import PointDefectFamily
 
 FAMILIES: tuple[Family, ...] = (
@@ -29,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
     DimerFamily(),
     NveFamily(),
     StableTemperatureFamily(),
+    ThermalFamily(),
 )
 """In the order in which their structures are planned."""
 

@@ -99,12 +99,12 @@ class Family:
 
     def simulate(
         self,
-        name: str,
+        names: Sequence[str],
         calculator: BaseCalculator,
         equilibrium: Atoms,
         settings: ValidationSettings,
-    ) -> PropertyValue:
-        """The property of the potential alone, where there is no reference."""
+    ) -> dict[str, PropertyValue]:
+        """Properties of the potential alone, where there is no reference."""
         raise NotImplementedError
 
     def compare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ase import Atoms, units
 
 from aiida_autopipe.core.symmetry import find_symmetry
+from aiida_autopipe.core.validate.eos import Eos
 from aiida_autopipe.core.validate.family import Family
 from aiida_autopipe.core.validate.labelled import Labelled
 from aiida_autopipe.core.validate.values import PropertyValue
@@ -34,10 +35,15 @@ class LatticeFamily(Family):
     def measure(self, name: str, labelled: Labelled) -> PropertyValue:
         """From the minimum of the equation of state and its curvature there."""
         fitted = labelled.equation_of_state()
-        if name == "bulk_modulus":
-            return PropertyValue(fitted.b0 / units.GPa, self.unit(name))
-        per_atom = fitted.v0 / len(labelled.primitive)
-        if name == "volume_per_atom":
-            return PropertyValue(per_atom, self.unit(name))
-        n_cell = find_symmetry(labelled.primitive).atoms_per_conventional_cell
-        return PropertyValue(float((per_atom * n_cell) ** (1.0 / 3.0)), self.unit(name))
+        return PropertyValue(of_equation_of_state(name, fitted, labelled.primitive), _UNITS[name])
+
+
+def of_equation_of_state(name: str, fitted: Eos, primitive: Atoms) -> float:
+    """One of `EOS_PROPERTIES` of the equation of state of a primitive cell, in its unit."""
+    if name == "bulk_modulus":
+        return float(fitted.b0 / units.GPa)
+    per_atom = fitted.v0 / len(primitive)
+    if name == "volume_per_atom":
+        return per_atom
+    n_cell = find_symmetry(primitive).atoms_per_conventional_cell
+    return float((per_atom * n_cell) ** (1.0 / 3.0))

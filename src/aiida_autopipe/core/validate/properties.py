@@ -18,7 +18,7 @@ from ase.optimize import BFGS
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import DataError
 from aiida_autopipe.core.generate.strain import scale_volume
-from aiida_autopipe.core.validate.families import family_of
+from aiida_autopipe.core.validate.families import FAMILIES, family_of
 from aiida_autopipe.core.validate.labelled import (
     Labelled,
     at_volume,
@@ -104,16 +104,32 @@ def potential_properties(
         planned += equilibrium_plan(primitive, volume, chosen, settings)
     cells, failures = _labels(calculator, planned, settings)
     labelled = Labelled(primitive, eos, cells, settings)
+    alone = _simulated(calculator, at_volume(primitive, own), names, settings)
     values = {}
     for name in names:
-        family = family_of(name)
-        if not family.needs_reference:
-            values[name] = family.simulate(name, calculator, at_volume(primitive, own), settings)
+        if name in alone:
+            values[name] = alone[name]
             continue
         values[name] = found = _measured(name, labelled)
-        why = next((failures[role] for role in family.roles(name) if role in failures), "")
+        roles = family_of(name).roles(name)
+        why = next((failures[role] for role in roles if role in failures), "")
         if why and not np.isfinite(found.value):
             values[name] = PropertyValue(found.value, found.unit, why)
+    return values
+
+
+def _simulated(
+    calculator: BaseCalculator,
+    equilibrium: Atoms,
+    names: Sequence[str],
+    settings: ValidationSettings,
+) -> dict[str, PropertyValue]:
+    """Properties that have no reference."""
+    values: dict[str, PropertyValue] = {}
+    for family in FAMILIES:
+        own = [name for name in names if family.owns(name)]
+        if own and not family.needs_reference:
+            values |= family.simulate(own, calculator, equilibrium, settings)
     return values
 
 

@@ -31,6 +31,8 @@ class ValidationSettings:
         nve_temperature_K: of the velocities that `nve_stability` starts from.
         nve_drift_meV_per_atom_ps: largest drift of the total energy that passes.
         stable_temperature_K: demanded of `max_stable_temperature`.
+        thermal_steps: of each simulation behind a property at a temperature.
+        thermal_strain: engineering strain of elastic constants at a temperature.
         seed: of the velocities and of the thermostat.
         relax_fmax: forces at which a relaxation with the potential stops, eV/Å.
         relax_steps: most steps of such a relaxation.
@@ -53,6 +55,8 @@ class ValidationSettings:
     nve_temperature_K: float = 300.0
     nve_drift_meV_per_atom_ps: float = 1.0
     stable_temperature_K: float = 1000.0
+    thermal_steps: int = 5000
+    thermal_strain: float = 0.02
     seed: int = 0
     relax_fmax: float = 0.005
     relax_steps: int = 300

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
-from ase.md.langevin import Langevin
-from ase.md.md import MolecularDynamics
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from aiida_autopipe.core.distances import overlaps
-from aiida_autopipe.core.errors import DataError
 from aiida_autopipe.core.validate.family import Family
 from aiida_autopipe.core.validate.settings import ValidationSettings
+from aiida_autopipe.core.validate.simulation import CHECK_EVERY, RUNAWAY, run, start, thermostat
 from aiida_autopipe.core.validate.values import Comparison, Plot, PropertyValue, Rule, Series
 
-FUSED = 0.5
-"""Atoms closer than this part of the covalent bond length have fused."""
-RUNAWAY = 5.0
-"""A system this many times hotter than its thermostat has blown up."""
-CHECK_EVERY = 10
 FRACTIONS = (0.5, 0.75, 1.0, 1.25, 1.5)
 """Temperatures that are tried, in demanded temperatures, until one fails."""
-FRICTION_PER_FS = 0.01
 
 
 class LimitFamily(Family):
@@ -31,6 +23,26 @@ class LimitFamily(Family):
 
     needs_reference = False
     rule: Rule
+
+    def simulate(
+        self,
+        names: Sequence[str],
+        calculator: BaseCalculator,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
+    ) -> dict[str, PropertyValue]:
+        """Each such family has one property."""
+        return {name: self.measured(name, calculator, equilibrium, settings) for name in names}
+
+    def measured(
+        self,
+        name: str,
+        calculator: BaseCalculator,
+        equilibrium: Atoms,
+        settings: ValidationSettings,
+    ) -> PropertyValue:
+        """The property of the potential."""
+        raise NotImplementedError
 
     def compare(
         self, name: str, potential: PropertyValue, reference: PropertyValue, tolerance: float
@@ -71,7 +83,7 @@ class NveFamily(LimitFamily):
         """The largest drift."""
         return settings.nve_drift_meV_per_atom_ps
 
-    def simulate(
+    def measured(
         self,
         name: str,
         calculator: BaseCalculator,
@@ -79,10 +91,14 @@ class NveFamily(LimitFamily):
         settings: ValidationSettings,
     ) -> PropertyValue:
         """Slope of the total energy over time, of a straight line through all steps."""
-        atoms = _start(calculator, equilibrium, settings, settings.nve_temperature_K)
+        atoms = start(calculator, equilibrium, settings, settings.nve_temperature_K)
         dynamics = VelocityVerlet(atoms, settings.simulation_timestep_fs * units.fs)
         totals: list[float] = []
-        why = _run(dynamics, atoms, settings, np.inf, totals)
+
+        def sample() -> None:
+            totals.append(float(atoms.get_total_energy()))
+
+        why = run(dynamics, atoms, settings.simulation_steps, np.inf, sample)
         if why:
             return PropertyValue(float("nan"), self.unit(name), why)
         time = np.arange(len(totals)) * settings.simulation_timestep_fs * CHECK_EVERY / 1000
@@ -124,7 +140,7 @@ class StableTemperatureFamily(LimitFamily):
         """The temperature that is demanded."""
         return settings.stable_temperature_K
 
-    def simulate(
+    def measured(
         self,
         name: str,
         calculator: BaseCalculator,
@@ -133,23 +149,19 @@ class StableTemperatureFamily(LimitFamily):
     ) -> PropertyValue:
         """Simulations at rising temperatures, each from the last frame of the one before."""
         demanded = settings.stable_temperature_K
-        atoms = _start(calculator, equilibrium, settings, FRACTIONS[0] * demanded)
+        atoms = start(calculator, equilibrium, settings, FRACTIONS[0] * demanded)
         rng = np.random.default_rng([settings.seed, 1])
         survived = 0.0
         trace: list[float] = []
         note = f"the highest of {len(FRACTIONS)} temperatures that were tried"
+
+        def sample() -> None:
+            trace.append(float(atoms.get_temperature()))
+
         for fraction in FRACTIONS:
             kelvin = fraction * demanded
-            dynamics = Langevin(
-                atoms,
-                settings.simulation_timestep_fs * units.fs,
-                temperature_K=kelvin,
-                friction=FRICTION_PER_FS / units.fs,
-                fixcm=False,
-                rng=rng,
-            )
-            totals: list[float] = []
-            why = _run(dynamics, atoms, settings, RUNAWAY * kelvin, totals, trace)
+            dynamics = thermostat(atoms, settings, kelvin, rng)
+            why = run(dynamics, atoms, settings.simulation_steps, RUNAWAY * kelvin, sample)
             if why:
                 note = f"at {kelvin:g} K {why}"
                 break
@@ -175,53 +187,3 @@ class StableTemperatureFamily(LimitFamily):
                 Series("limit", "lines", [x[0], x[-1]], [reference.value] * 2),
             ),
         )
-
-
-def _start(
-    calculator: BaseCalculator, equilibrium: Atoms, settings: ValidationSettings, kelvin: float
-) -> Atoms:
-    """A supercell with velocities of a temperature and its centre of mass at rest."""
-    atoms: Atoms = equilibrium.repeat(tuple(settings.simulation_supercell))
-    atoms.calc = calculator
-    # Half of the kinetic energy of a perfect crystal goes into the displacements.
-    thermalize_momenta(
-        atoms, temperature_K=2 * kelvin, rng=np.random.default_rng([settings.seed, 0])
-    )
-    Stationary(atoms)
-    return atoms
-
-
-def _run(
-    dynamics: MolecularDynamics,
-    atoms: Atoms,
-    settings: ValidationSettings,
-    hottest_K: float,
-    totals: list[float],
-    temperatures: list[float] | None = None,
-) -> str:
-    """Run, and say in words how it broke; empty when it did not.
-
-    Args:
-        dynamics: of `atoms`.
-        atoms: they move.
-        settings: number of steps.
-        hottest_K: a temperature that means a runaway.
-        totals: total energies are appended, every `CHECK_EVERY` steps.
-        temperatures: likewise.
-    """
-    try:
-        for _ in range(max(2, settings.simulation_steps // CHECK_EVERY)):
-            dynamics.run(CHECK_EVERY)
-            totals.append(float(atoms.get_total_energy()))
-            kelvin = float(atoms.get_temperature())
-            if not (np.isfinite(totals[-1]) and np.isfinite(kelvin)):
-                return "the energy was not finite any more"
-            if temperatures is not None:
-                temperatures.append(kelvin)
-            if overlaps(atoms, FUSED):
-                return f"two atoms came within {FUSED:g} of a covalent bond length"
-            if kelvin > hottest_K:
-                return f"the kinetic energy ran away to {kelvin:.3g} K"
-    except DataError as error:
-        return f"the simulation broke: {error}"
-    return ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Rule = Literal["difference", "curve", "at_most", "at_least"]
+Rule = Literal["difference", "curve", "at_most", "at_least", "precision"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Comparison:
         passed: the verdict.
         note: why a value is missing, or what to know about it.
         rule: 'difference': |potential - reference| / |reference|; 'curve': the error of a curve,
-            which the note names; 'at_most', 'at_least': the potential alone against `limit`.
-        limit: demanded of the potential, None where there is a reference.
+            which the note names; 'at_most', 'at_least': the potential alone against `limit`;
+            'precision': the standard error of the potential's value over that value.
+        limit: demanded of the potential, None where a rule has none.
     """
 
     name: str
