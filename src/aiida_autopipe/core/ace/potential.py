@@ -20,6 +20,7 @@ from aiida_autopipe.core.ace.basis import Basis, by_type, sum_of_parts
 from aiida_autopipe.core.ace.bbasis import read_bbasis, write_bbasis
 from aiida_autopipe.core.ace.coupling import canonical_ms
 from aiida_autopipe.core.ace.embedding import Embedding, Embeddings, compile_embeddings
+from aiida_autopipe.core.ace.grades import Grader
 from aiida_autopipe.core.ace.kernels import SortedPairs
 from aiida_autopipe.core.ace.lammps_text import include_path, include_text
 from aiida_autopipe.core.ace.lanes import LANES
@@ -31,7 +32,7 @@ from aiida_autopipe.core.files import complete_file
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Atoms whose products with the inverse active set are in memory together.
+# Atoms whose B and whose products with the inverse active set are in memory together.
 _GRADED_TOGETHER = 256
 
 
@@ -233,13 +234,15 @@ class ACEPotential:
             )
         energies, grades = np.zeros(n_local), np.zeros(n_local)
         arrays = (self.basis.tables, self._embedding_tables, self._couplings)
+        graders = self._graders if gamma else []
 
         def forces_and_virial(atoms: Ints) -> tuple[Floats, Floats]:
             forces, virial = np.zeros((len(types), LANES)), np.zeros((6, LANES))
-            size = _GRADED_TOGETHER if gamma else max(len(atoms), 1)
-            for begin in range(0, len(atoms), size):
+            size = min(_GRADED_TOGETHER, len(atoms)) if graders else len(atoms)
+            n_places = len(self.basis.tables.sums.function)
+            values = np.empty((size if graders else 0, n_places))
+            for begin in range(0, len(atoms), max(size, 1)):
                 mine = atoms[begin : begin + size]
-                values = np.zeros((len(mine) if gamma else 0, self.basis.n_functions))
                 evaluate_kernels.evaluate(
                     types,
                     mine,
@@ -252,8 +255,10 @@ class ACEPotential:
                     forces,
                     virial,
                 )
-                if gamma:
-                    grades[mine] = self.gamma_of_values(types[mine], values)
+                for k, grader in enumerate(graders):
+                    rows = np.flatnonzero(types[mine] == k)
+                    if len(rows):
+                        grades[mine[rows]] = grader.grades(values, rows)
             return forces, virial
 
         forces, virial = sum_of_parts(forces_and_virial, by_type(types[:n_local]), threads)
@@ -261,30 +266,21 @@ class ACEPotential:
             energies, forces[:, :3].copy(), virial.sum(axis=1), grades if gamma else None
         )
 
-    def gamma_of_values(self, types: Ints, values: Floats) -> Floats:
-        """Extrapolation grade (n,) from element types (n,) and B values (n, F)."""
-        grades = np.zeros(len(types))
-        inverses = self.inverse_active_set or {}
-        linear = is_linear_grade(self.basis, self.embeddings, inverses)
+    @cached_property
+    def _graders(self) -> list[Grader]:
+        """By element type."""
+        inverses, sums = self.inverse_active_set or {}, self.basis.tables.sums
+        graders = []
         for k, element in enumerate(self.elements):
             if element not in inverses:
                 raise InputError(f"The potential has no active set for {element}.")
-            of_element, columns = np.flatnonzero(types == k), self.basis.columns(element)
-            for begin in range(0, len(of_element), _GRADED_TOGETHER):
-                mine = of_element[begin : begin + _GRADED_TOGETHER]
-                block = values[mine, columns]
-                if not block.size:
-                    continue
-                if not linear:
-                    # Rows of Pacemaker's non-linear active sets: a copy of B for each density.
-                    n_densities = self.embeddings[element].n_densities
-                    rho = block @ self.coefficients[columns, :n_densities]
-                    slopes = self.embeddings[element].derivative(rho)
-                    block = (slopes[:, :, None] * block[:, None, :]).reshape(len(block), -1)
-                product = block @ inverses[element]
-                # Of numbers that are all 0 the minimum may be -0.
-                grades[mine] = np.abs(np.maximum(product.max(axis=1), -product.min(axis=1)))
-        return grades
+            columns, embedding = self.basis.columns(element), self.embeddings[element]
+            coefficients = self.coefficients[columns, : embedding.n_densities]
+            begin, end = LANES * sums.group_offset[k : k + 2]
+            functions = sums.function[begin:end]
+            places = np.where(functions >= 0, functions - columns.start, -1)
+            graders.append(Grader(inverses[element], coefficients, embedding, int(begin), places))
+        return graders
 
     def save(self, prefix: str | Path) -> list[Path]:
         """Write PREFIX.yace, PREFIX.yaml (B-basis), with an active set PREFIX.asi, and PREFIX.in.

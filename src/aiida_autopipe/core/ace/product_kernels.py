@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida_autopipe.core.ace.kernels import Derivatives, Floats, Graph, Ints, Terms
+from aiida_autopipe.core.ace.kernels import Derivatives, Floats, Graph, Ints, Sums, Terms
 from aiida_autopipe.core.ace.lanes import (
     LANES,
     inlined,
@@ -103,23 +103,34 @@ def pull_back_all(graph: Graph, type_i: int, values: Floats, adjoint: Floats) ->
         pull_back(graph, k, first + k, values, adjoint)
 
 
+@inlined
+def _term(sums: Sums, k: int, values: Floats) -> Any:
+    """One term of a function, for four atoms."""
+    x, y = load(values, item(sums.left, k)), load(values, item(sums.right, k))
+    return spread(item(sums.weight, k)) * x * y
+
+
 @kernel
-def fill_functions(
-    terms: Terms, type_i: int, values: Floats, rows: Ints, scratch: Floats, functions: Floats
-) -> None:
-    """At most LANES rows of the B values (n, F) from the values."""
-    for f in range(terms.function_offset[type_i], terms.function_offset[type_i + 1]):
-        total = spread(0.0)
-        for k in range(terms.term_offset[f], terms.term_offset[f + 1]):
-            u, v = 2 * LANES * item(terms.u, k), 2 * LANES * item(terms.v, k)
-            total = total + spread(item(terms.re, k)) * load(values, u) * load(values, v)
-        for k in range(terms.term_offset[f], terms.term_middle[f]):
-            u = 2 * LANES * item(terms.u, k) + LANES
-            v = 2 * LANES * item(terms.v, k) + LANES
-            total = total + spread(item(terms.im, k)) * load(values, u) * load(values, v)
-        store(scratch, 0, total)
-        for lane in range(len(rows)):
-            functions[rows[lane], f] = item(scratch, lane)
+def fill_functions(sums: Sums, type_i: int, values: Floats, rows: Ints, functions: Floats) -> None:
+    """At most LANES rows of the B values (n, places) of one type from the values."""
+    width = functions.shape[1]
+    for group in range(sums.group_offset[type_i], sums.group_offset[type_i + 1]):
+        a, b, c, d = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
+        first, end = sums.term_offset[group], sums.term_offset[group + 1]
+        for k in range(LANES * first, LANES * end, LANES):
+            a = a + _term(sums, k, values)
+            b = b + _term(sums, k + 1, values)
+            c = c + _term(sums, k + 2, values)
+            d = d + _term(sums, k + 3, values)
+        a, b, c, d = transpose(a, b, c, d)
+        at = LANES * group
+        store(functions, rows[0] * width + at, a)
+        if len(rows) > 1:
+            store(functions, rows[1] * width + at, b)
+        if len(rows) > 2:
+            store(functions, rows[2] * width + at, c)
+        if len(rows) > 3:
+            store(functions, rows[3] * width + at, d)
 
 
 @inlined

@@ -17,12 +17,13 @@ from aiida_autopipe.core.ace.kernels import (
     Graph,
     Harmonics,
     RadialTables,
+    Sums,
     Tables,
     Terms,
     Tiles,
 )
 from aiida_autopipe.core.ace.lanes import LANES
-from aiida_autopipe.core.ace.products import Centre
+from aiida_autopipe.core.ace.products import Centre, Function
 from aiida_autopipe.core.ace.radial import core_repulsion, radial_functions
 from aiida_autopipe.core.errors import PotentialFileError
 
@@ -67,6 +68,7 @@ def compile_tables(
         tiles=_tiles(centres),
         graph=_graph(centres),
         terms=_terms(centres),
+        sums=_sums(centres),
     )
 
 
@@ -194,6 +196,45 @@ def _terms(centres: Sequence[Centre]) -> Terms:
         im=table[3].copy(),
         product=table[4].astype(np.int32),
     )
+
+
+def _sums(centres: Sequence[Centre]) -> Sums:
+    place: list[int] = []
+    rows: list[tuple[int, int, float]] = []
+    group_counts, counts = [], []
+    first_function = 0
+    for centre in centres:
+        parts = [_products_of_numbers(function) for function in centre.functions]
+        order = sorted(range(len(parts)), key=lambda f: len(parts[f]))
+        group_counts.append(-(-len(order) // LANES))
+        for start in range(0, len(order), LANES):
+            group = order[start : start + LANES]
+            fill = LANES - len(group)
+            place += [first_function + f for f in group] + [-1] * fill
+            mine = [parts[f] for f in group] + [[]] * fill
+            counts.append(max(len(part) for part in mine))
+            for several in zip_longest(*mine, fillvalue=(0, 0, 0.0)):
+                rows += several
+        first_function += len(parts)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return Sums(
+        group_offset=_offsets(group_counts),
+        function=_int(place),
+        term_offset=_offsets(counts),
+        left=table[0].astype(np.int32),
+        right=table[1].astype(np.int32),
+        weight=table[2].copy(),
+    )
+
+
+def _products_of_numbers(function: Function) -> list[tuple[int, int, float]]:
+    """Places of two real or two imaginary parts in the array of values, and their weight."""
+    return [
+        (2 * LANES * u + part * LANES, 2 * LANES * v + part * LANES, weights[part])
+        for part in (0, 1)
+        for (u, v), weights in function.weights.items()
+        if weights[part]
+    ]
 
 
 def compile_derivatives(expansion: Expansion) -> Derivatives:
