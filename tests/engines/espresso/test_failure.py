@@ -37,18 +37,23 @@ ERRORS = [
     ("iosys", 1, "fixed occupations and lsda need tot_magnetization", Kind.MOMENT_NEEDED),
     ("iosys", 1, "some starting_magnetization MUST be set", Kind.START_MOMENT_MISSING),
     ("setup", 1, "too few bands", Kind.TOO_FEW_BANDS),
+    ("setup", 1, "too few spin up bands", Kind.TOO_FEW_BANDS),
+    ("check_para_diag", 1, "Too few bands for required ndiag", Kind.TOO_FEW_BANDS),
     ("memory_report", 1, "more bands than PWs!", Kind.TOO_MANY_BANDS),
     ("cdiaghg", 35, "S matrix not positive definite", Kind.S_MATRIX),
     ("cdiaghg", 198, "problems computing cholesky", Kind.S_MATRIX),
     ("c_bands", 1, "too many bands are not converged", Kind.DIAGONALISATION),
     ("cdiaghg", 12, "eigenvectors failed to converge", Kind.DIAGONALISATION),
     ("paro_k_new", 1, "error in scratch space", Kind.DIAGONALISATION),
-    ("broyden", 3, "factorization", Kind.MIXING),
+    ("broyden", 1, "factorization", Kind.MIXING),
+    ("mix_rho", 1, "n_iter too big", Kind.MIXING),
     ("check_atoms", 1, "atoms # 1 and # 2 overlap!", Kind.OVERLAP),
     ("divide_et_impera", 1, "some nodes have no k-points", Kind.POOLS),
     ("mp_start_pools", 1, "invalid number of pools, out of range", Kind.POOLS),
     ("allocate_fft", 1, "cannot allocate psic", Kind.OUT_OF_MEMORY),
-    ("set_sym_bl", 1, "not orthogonal operation", Kind.SYMMETRY),
+    ("checkallsym", 3, "not orthogonal operation", Kind.SYMMETRY),
+    ("kpoint_grid", 1, "something wrong in the checking algorithm", Kind.SYMMETRY),
+    ("kpoint_grid", 1, "too many k-points", Kind.INPUT),
     ("readpp", 1, "file ./pseudo/Si.nothere.UPF not found", Kind.PSEUDO),
     ("set_dft_from_name", 1, "conflicting values for icorr", Kind.PSEUDO),
     ("read_namelists", 1, "bad line in namelist &system", Kind.INPUT),
@@ -135,6 +140,15 @@ def test_what_is_not_a_number_makes_the_next_diagonalisation_fail() -> None:
     )
     assert failure is not None
     assert failure.kind is Kind.NOT_A_NUMBER
+
+
+def test_what_pw_says_before_it_stops_without_an_error() -> None:
+    """In an electric field, with k-points that end on no reciprocal lattice vector; exit code 0."""
+    words = "probably because G_par is NOT a reciprocal lattice vector"
+    failure = recognise(Evidence(360, f"  {words} \n  Possible choices as smallest  G_par:\n"))
+    assert failure is not None
+    assert failure.kind is Kind.SYMMETRY
+    assert failure.seen == words
 
 
 def test_a_box_is_read_once() -> None:

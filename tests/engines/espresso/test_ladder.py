@@ -207,10 +207,15 @@ def test_charge_is_wrong_is_a_matter_of_cutoffs() -> None:
     assert isinstance(end, Reject)
     assert end.code == "ERROR_CHARGE_IS_WRONG"
     assert "ecutwfc 12 Ry" in end.reason
-    steps, _ = climb(Kind.CHARGE_WRONG, own())
+    steps, end = climb(Kind.CHARGE_WRONG, own())
     assert [step.changes["ELECTRONS"] for step in steps] == [
         {"startingwfc": "random", "mixing_beta": 0.3}
     ]
+    assert isinstance(end, Reject)
+    assert "too low" not in end.reason
+    _, end = climb(Kind.NOT_CONVERGED, low)
+    assert end.code == "ERROR_SCF_NOT_CONVERGED"
+    assert "ecutwfc 12 Ry" in end.reason
 
 
 def test_bands() -> None:
@@ -224,6 +229,29 @@ def test_bands() -> None:
     step = decide([Attempt(1, many, Kind.TOO_MANY_BANDS)], many, CRYSTAL)
     assert isinstance(step, Step)
     assert step.changes == {"SYSTEM": {"nbnd": 4}}
+
+
+@pytest.mark.parametrize(
+    ("system", "needed"),
+    [
+        ({}, 4),
+        ({"nspin": 2, "tot_magnetization": 2.0}, 5),
+        ({"noncolin": True}, 8),
+        ({"noncolin": True, "occupations": "smearing", "degauss": 0.02}, 16),
+    ],
+)
+def test_as_many_bands_as_the_electrons_fill_and_never_twice(
+    system: dict[str, Any], needed: int
+) -> None:
+    few = own({"nbnd": 3, **system})
+    first = Attempt(1, few, Kind.TOO_FEW_BANDS)
+    step = decide([first], few, CRYSTAL)
+    assert isinstance(step, Step)
+    assert step.changes == {"SYSTEM": {"nbnd": needed}}
+    again = replace(first, number=2, parameters=changed(few, step.changes))
+    end = decide([first, again], few, CRYSTAL)
+    assert isinstance(end, Reject)
+    assert end.code == "ERROR_BANDS"
 
 
 def test_david_then_cg_and_never_paro() -> None:

@@ -81,13 +81,18 @@ def _in(*routines: str) -> str:
     return ROUTINE.format("|".join(routines))
 
 
+MAX_SECONDS = r"Maximum CPU time exceeded"
+G_PAR = r"G_par is NOT a reciprocal lattice"
+UNBOXED = (MAX_SECONDS, G_PAR)
+"""What pw.x says in the middle of stdout, before it stops without an error."""
+
 # In the order in which they are looked for: "charge is wrong: smearing is needed" is no cutoff
 # problem, and a file that is not found is not an input error.
 WORDS: tuple[tuple[str, Kind], ...] = (
     (r"smearing is needed", Kind.SMEARING_NEEDED),
     (r"fixed occupations and lsda (?:need tot_magnetization|not impl)", Kind.MOMENT_NEEDED),
     (r"starting_magnetization MUST be set", Kind.START_MOMENT_MISSING),
-    (r"too few bands|not enough (?:wfcs|bands)", Kind.TOO_FEW_BANDS),
+    (r"too few (?:spin (?:up|dw) )?bands|not enough (?:wfcs|bands)", Kind.TOO_FEW_BANDS),
     (r"more bands than PWs", Kind.TOO_MANY_BANDS),
     (r"S matrix not positive definite|problems computing cholesky", Kind.S_MATRIX),
     (r"charge is wrong", Kind.CHARGE_WRONG),
@@ -103,7 +108,10 @@ WORDS: tuple[tuple[str, Kind], ...] = (
         Kind.DIAGONALISATION,
     ),
     (_in("broyden", "mix_rho"), Kind.MIXING),
-    (r"not orthogonal operation|G_par is NOT a reciprocal lattice", Kind.SYMMETRY),
+    # Switching symmetry off would make even more of them.
+    (r"too many k[- ]points", Kind.INPUT),
+    (G_PAR, Kind.SYMMETRY),
+    (r"not orthogonal operation", Kind.SYMMETRY),
     (
         _in("kpoint_grid", "divide_et_impera", "set_sym_bl", "sgama", "checkallsym", "rotate_grid"),
         Kind.SYMMETRY,
@@ -117,9 +125,9 @@ WORDS: tuple[tuple[str, Kind], ...] = (
         _in("cell_base_init", "latgen", "lattice", r"check_(?!tempdir)\w+", r"set_occupations"),
         Kind.INPUT,
     ),
-    (r"Maximum CPU time exceeded", Kind.WALLTIME),
+    (MAX_SECONDS, Kind.WALLTIME),
 )
-"""Patterns in stdout, CRASH and stderr, in this order."""
+"""Patterns in the errors of stdout, in CRASH and in stderr, in this order."""
 
 SIGNAL_WORDS = r"\bKilled\b|signal 9|SIGKILL|Terminated|signal 15|SIGTERM"
 STATUS_KINDS = {
@@ -172,7 +180,7 @@ def recognise(evidence: Evidence) -> Failure | None:
         return Failure(Kind.NOT_A_NUMBER, "the energy became NaN", accuracies)
     said = "\n".join((evidence.crash, error_boxes(evidence.stdout), evidence.stderr))
     for pattern, kind in WORDS:
-        text = evidence.stdout if kind is Kind.WALLTIME else said
+        text = evidence.stdout if pattern in UNBOXED else said
         found = re.search(pattern, text, re.IGNORECASE)
         if found and evidence.exit_status != 0:
             boxes = error_boxes(evidence.stdout) or error_boxes(evidence.crash)

@@ -132,8 +132,9 @@ def _warmer(
     last = history[-1]
     changes = smeared(last, situation)
     if not changes:
+        too_low = low_cutoffs(last, situation)
         reason = f"no step of the ladder converged ({last.seen})"
-        return Reject("ERROR_SCF_NOT_CONVERGED", reason)
+        return Reject("ERROR_SCF_NOT_CONVERGED", f"{reason}; {too_low}" if too_low else reason)
     width = changes["SYSTEM"]["degauss"]
     electrons = {"mixing_beta": 0.3, "diagonalization": None, "electron_maxstep": STEPS}
     return Step(f"{why}: smearing of {width} Ry", changed(changes, {"ELECTRONS": electrons}))
@@ -216,13 +217,18 @@ def _narrow(own: Parameters) -> bool:
 
 
 def minimal_bands(situation: Situation, parameters: Parameters) -> int:
-    """Bands that hold the electrons, and what pw.x adds where levels are smeared."""
-    spin = int(parameters.get("SYSTEM", {}).get("nspin", 1)) == 2
-    moment = float(parameters.get("SYSTEM", {}).get("tot_magnetization", 0.0))
+    """Bands that hold the electrons, and what pw.x adds where levels are smeared.
+
+    Without a common axis of spin every band holds one electron, not two.
+    """
+    system = parameters.get("SYSTEM", {})
+    spin = int(system.get("nspin", 1)) == 2
+    moment = float(system.get("tot_magnetization", 0.0))
     filled = math.ceil((situation.n_electrons + max(moment, 0.0) * spin) / 2 - 1e-6)
+    each = 2 if system.get("noncolin") or int(system.get("nspin", 1)) == 4 else 1
     if occupations(parameters) == "fixed":
-        return filled
-    return max(math.ceil(1.2 * filled), filled + 4)
+        return each * filled
+    return each * max(math.ceil(1.2 * filled), filled + 4)
 
 
 def full_last_band(history: Sequence[Attempt]) -> Step | Reject | None:
@@ -245,12 +251,20 @@ def full_last_band(history: Sequence[Attempt]) -> Step | Reject | None:
 
 
 def too_few_bands(history: Sequence[Attempt], own: Parameters, situation: Situation) -> Decision:
-    """Fewer bands than the electrons fill."""
+    """Fewer bands than the electrons fill.
+
+    As many as they need are all there is to try: a diagonalisation on more processes than there are
+    bands wants more of them, and would for ever.
+    """
     last = history[-1]
-    if last.get("SYSTEM", "nbnd") is None:
+    asked = last.get("SYSTEM", "nbnd")
+    if asked is None:
         return Reject("ERROR_BANDS", f"pw.x wants more bands than its own number ({last.seen})")
     needed = minimal_bands(situation, last.parameters)
-    words = f"nbnd {last.get('SYSTEM', 'nbnd')} -> {needed}, which hold the electrons"
+    if int(asked) >= needed:
+        reason = f"pw.x wants more than the {asked} bands, though {needed} hold the electrons"
+        return Reject("ERROR_BANDS", f"{reason} ({last.seen})")
+    words = f"nbnd {asked} -> {needed}, which hold the electrons"
     return Step(words, {"SYSTEM": {"nbnd": needed}})
 
 
@@ -310,8 +324,11 @@ def charge_wrong(history: Sequence[Attempt], own: Parameters, situation: Situati
     with a fair one the starting wavefunctions are the suspects, once.
     """
     last = history[-1]
-    if _below(last, situation) or count(history, Kind.CHARGE_WRONG) > 1:
+    if _below(last, situation):
         return Reject("ERROR_CHARGE_IS_WRONG", f"{_cutoff(last, situation)} ({last.seen})")
+    if count(history, Kind.CHARGE_WRONG) > 1:
+        words = "nor does it add up from random wavefunctions, with cutoffs that are fair"
+        return Reject("ERROR_CHARGE_IS_WRONG", f"{words} ({last.seen})")
     changes: Parameters = {"ELECTRONS": {"startingwfc": "random", "mixing_beta": 0.3}}
     return Step("starting over from random wavefunctions with mixing_beta 0.3", changes)
 
