@@ -21,15 +21,23 @@ def call(function: Any, *args: Any, **kwargs: Any) -> Any:
     return outputs
 
 
+def exists(node: ProcessNode) -> bool:
+    """False for what is left of a submission whose worker was killed: a node that nothing runs.
+
+    It was stored and has no state; without a checkpoint there is nothing to go on from.
+    """
+    return node.process_state is not None
+
+
 def jobs(node: ProcessNode) -> list[CalcJobNode]:
     """Jobs that a process started itself, in order."""
-    found = [called for called in node.called if isinstance(called, CalcJobNode)]
+    found = [job for job in node.called if isinstance(job, CalcJobNode) and exists(job)]
     return sorted(found, key=lambda job: job.pk)
 
 
 def label_jobs(node: ProcessNode) -> list[CalcJobNode]:
     """All jobs below a process, at any depth."""
-    return [called for called in node.called_descendants if isinstance(called, CalcJobNode)]
+    return [job for job in node.called_descendants if isinstance(job, CalcJobNode) and exists(job)]
 
 
 def calculations_of(job: CalcJobNode) -> int:

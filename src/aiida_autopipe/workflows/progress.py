@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiida.common import timezone
 from aiida.orm import ProcessNode, WorkChainNode
 
-from aiida_autopipe.workflows.functions import calculations_of, failure_reason, label_jobs
+from aiida_autopipe.workflows.functions import calculations_of, exists, failure_reason, label_jobs
 
 STAGES = {
     "LabelWorkChain": "label",
@@ -108,7 +108,7 @@ def children(node: ProcessNode) -> list[ProcessNode]:
 def active_below(node: ProcessNode) -> Iterator[ProcessNode]:
     """The active processes below this one."""
     for child in children(node):
-        if not child.is_terminated:
+        if exists(child) and not child.is_terminated:
             yield child
             yield from active_below(child)
 

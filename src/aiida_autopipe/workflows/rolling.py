@@ -9,6 +9,8 @@ from aiida.engine import ToContext, WorkChain
 from aiida.orm import ProcessNode, load_node
 from plumpy.process_states import ProcessState
 
+from aiida_autopipe.workflows.functions import exists
+
 
 class RollingWorkChain(WorkChain):
     """Keeps some processes running at once; nobody waits for the slowest.
@@ -44,7 +46,7 @@ class RollingWorkChain(WorkChain):
 
     def adopt(self, name: str) -> ProcessNode | None:
         """The process that this work chain started under a name, None when there is none."""
-        found = [node for node in self.node.called if node.label == name]
+        found = [node for node in self.node.called if node.label == name and exists(node)]
         return max(found, key=lambda node: node.pk) if found else None
 
     def wait_for_running(self) -> ToContext | None:

@@ -3,8 +3,9 @@
 import threading
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from aiida_autopipe.core.ace.parallel import in_threads, short_tasks
+from aiida_autopipe.core.ace.parallel import in_threads, one_blas_thread, short_tasks
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -36,3 +37,13 @@ def test_the_first_failure_ends_all(threads):
     with pytest.raises(ValueError, match="three"):
         short_tasks(task, range(100_000), threads)
     assert len(done) < 100_000
+
+
+def test_blas_gets_its_threads_back():
+    def threads():
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"):
+        with one_blas_thread():
+            assert threads() == {1}
+        assert threads() == {2}

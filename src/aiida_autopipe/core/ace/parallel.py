@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,6 +21,19 @@ def available_threads(wanted: int | None) -> int:
     if wanted is not None:
         return wanted
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """BLAS on one thread, for products of a millisecond: its threads wait by turning round, which
+    costs several times the product where cores are shared. Entered in 30 microseconds, which look
+    for the libraries once only."""
+    limit: AbstractContextManager[Any] = _blas_libraries().limit(limits=1, user_api="blas")
+    return limit
+
+
+@cache
+def _blas_libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def in_threads(

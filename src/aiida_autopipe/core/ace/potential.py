@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from aiida_autopipe.core.ace.grades import Grader
 from aiida_autopipe.core.ace.kernels import SortedPairs
 from aiida_autopipe.core.ace.lammps_text import include_path, include_text
 from aiida_autopipe.core.ace.lanes import LANES
+from aiida_autopipe.core.ace.parallel import one_blas_thread
 from aiida_autopipe.core.ace.yace import ctilde_functions, read_yace, write_yace
 from aiida_autopipe.core.ace.zbl import ZBL
 from aiida_autopipe.core.errors import DataError, InputError, PotentialFileError
@@ -261,7 +262,8 @@ class ACEPotential:
                         grades[mine[rows]] = grader.grades(values, rows)
             return forces, virial
 
-        forces, virial = sum_of_parts(forces_and_virial, by_type(types[:n_local]), threads)
+        with one_blas_thread() if gamma else nullcontext():
+            forces, virial = sum_of_parts(forces_and_virial, by_type(types[:n_local]), threads)
         return PairEvaluation(
             energies, forces[:, :3].copy(), virial.sum(axis=1), grades if gamma else None
         )
