@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.data.dataset import DatasetData
+from aiida_autopipe.workflows.functions import label_jobs
 from aiida_autopipe.workflows.label import LabelWorkChain
 
 COPPER = {"calculator": "ase.calculators.emt.EMT", "keywords": {}}
@@ -172,5 +173,4 @@ def test_nothing_is_lost_or_done_twice_when_the_daemon_is_killed(
     assert "rejected" not in node.outputs, node.outputs.rejected.get_dataset().columns["reason"]
     labelled = node.outputs.labelled.get_dataset()
     assert labelled.columns["source_index"].tolist() == [0, 1, 2, 3]
-    jobs = [n for n in node.called_descendants if isinstance(n, CalcJobNode)]
-    assert len(jobs) == 4 == node.outputs.summary["calculations"]
+    assert len(label_jobs(node)) == 4 == node.outputs.summary["calculations"]
