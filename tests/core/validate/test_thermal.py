@@ -98,9 +98,11 @@ def test_a_broken_simulation_is_said(calculator: ACECalculator) -> None:
 
 
 def test_names() -> None:
-    assert family_of("C44:300K").label("C44:300K") == "Elastic constant C44 at 300 K"
+    assert (
+        family_of("C44:300K").label("C44:300K") == "Elastic constant C44 at 300\N{NO-BREAK SPACE}K"
+    )
     label = family_of("bulk_modulus:77.5K").label("bulk_modulus:77.5K")
-    assert label == "Bulk modulus at 77.5 K"
+    assert label == "Bulk modulus at 77.5\N{NO-BREAK SPACE}K"
     hcp = bulk("Mg")
     assert family_of("lattice_constant:300K").resolved("lattice_constant:300K", hcp) == (
         "volume_per_atom:300K"

@@ -65,7 +65,7 @@ class ThermalFamily(Family):
         """What readers call the property."""
         base, kelvin = _parts(name)
         plain = f"Elastic constant {base}" if is_elastic(base) else AMBIENT.label(base)
-        return f"{plain} at {kelvin:g} K"
+        return f"{plain} at {kelvin:g}\N{NO-BREAK SPACE}K"
 
     def unit(self, name: str) -> str:
         """Unit of the value."""
