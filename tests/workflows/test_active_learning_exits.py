@@ -136,7 +136,8 @@ def test_calculations_of_a_killed_step_are_paid_for(process: Any) -> None:
     job.base.links.add_incoming(step, LinkType.CALL_CALC, "job")
     for node in (step, job):
         node.store()
-    step.set_process_state("killed")
+    for node in (step, job):
+        node.set_process_state("killed")
     budget = process.budget_left
     process.ctx.labels = step
     assert process.inspect_labels().status == CODES.ERROR_NO_LABELS.status
