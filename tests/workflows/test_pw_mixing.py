@@ -15,12 +15,17 @@ RYDBERG = 13.605693122994
 LOCAL_TF = "mixing_beta 0.7 -> 0.3, from scratch, local-TF mixing because the cell is long"
 PLAIN = "mixing_beta 0.3 -> 0.1, from scratch, plain mixing instead of local-TF"
 
-SLOSHING = [("al_long", -82.65915, [LOCAL_TF]), ("al_slab", -67.85302, [LOCAL_TF, PLAIN])]
+GOING_ON = "still converging: going on from the density with electron_maxstep 200"
+# Whether the second still converges after 100 iterations differs between processors.
+SLOSHING = [
+    ("al_long", -82.65915, [[LOCAL_TF]]),
+    ("al_slab", -67.85302, [[LOCAL_TF, PLAIN], [LOCAL_TF, GOING_ON]]),
+]
 
 
-@pytest.mark.parametrize(("name", "energy_Ry", "actions"), SLOSHING)
+@pytest.mark.parametrize(("name", "energy_Ry", "ways"), SLOSHING)
 def test_sloshing_charge(
-    pw_code: Any, pseudo_folder: Path, name: str, energy_Ry: float, actions: list[str]
+    pw_code: Any, pseudo_folder: Path, name: str, energy_Ry: float, ways: list[list[str]]
 ) -> None:
     """40 Å of aluminium never converge with plain mixing; a slab with 15 Å of vacuum does.
 
@@ -32,7 +37,8 @@ def test_sloshing_charge(
     outputs, node = run_get_node(pw_builder(parsed, files, pw_code))
     rescue = outputs["rescue"].get_dict()
     assert node.is_finished_ok, rescue
-    assert [step["action"] for step in rescue["steps"]] == [*actions, ""]
+    *actions, last_action = [step["action"] for step in rescue["steps"]]
+    assert actions in ways and last_action == ""
     assert all("not converged" in step["failure"] for step in rescue["steps"][:-1])
     assert (rescue["outcome"], rescue["method"]) == ("rescued", "own")
     assert rescue["energy"] == pytest.approx(energy_Ry * RYDBERG, abs=2e-3)
