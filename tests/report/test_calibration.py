@@ -56,6 +56,12 @@ def test_nothing_to_draw() -> None:
     assert figure is not None and figure["layout"]["shapes"] == [] and len(figure["data"]) == 1
 
 
+def test_rounding_of_forces_that_are_zero_by_symmetry_is_not_drawn() -> None:
+    figure = calibration("gamma", found(uncertainty=[0.1, 0.2, 0.3], error=[0.02, 1e-16, 2e-5]))
+    assert figure is not None
+    assert figure["data"][0]["y"] == [0.02, 2e-5]
+
+
 def test_one_sentence() -> None:
     assert "rank correlation of 0.83; an error of 0.16 eV/Å is expected at 0.0800 eV/Å" in sentence(
         "committee", found()

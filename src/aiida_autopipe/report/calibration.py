@@ -10,6 +10,9 @@ from aiida_autopipe.report.thinning import largest_errors_and_even_sample
 
 MAX_POINTS = 2000
 SYMBOLS: dict[Uncertainty, str] = {"gamma": "γ", "committee": "σ<sub>F</sub>"}
+# Of the largest error: forces that are zero by symmetry have an error of rounding only, which would
+# stretch the axis over fifteen decades.
+_LEAST_ERROR = 1e-6
 UNITS: dict[Uncertainty, str] = {"gamma": "", "committee": " eV/Å"}
 
 
@@ -22,6 +25,8 @@ def calibration(measure: Uncertainty, found: Calibration | None) -> Figure | Non
         for u, e in zip(found.uncertainty, found.error, strict=True)
         if math.isfinite(u) and math.isfinite(e) and u > 0 and e > 0
     ]
+    least = _LEAST_ERROR * max((e for _, e in pairs), default=0.0)
+    pairs = [(u, e) for u, e in pairs if e >= least]
     if not pairs:
         return None
     xs, ys = [u for u, _ in pairs], [e for _, e in pairs]
