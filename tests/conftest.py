@@ -19,6 +19,11 @@ put_environment_on_path()
 pytest_plugins = "aiida.tools.pytest_fixtures"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those of workflows first, which take minutes: of several processes none is left alone."""
+    items.sort(key=lambda item: "workflows" not in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def aiida_profile(aiida_config: Any, aiida_profile_factory: Any) -> Iterator[Any]:
     """A temporary profile with a broker, so that processes can be submitted to a daemon."""

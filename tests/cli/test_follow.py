@@ -24,7 +24,7 @@ def test_line_and_panel(make_run: Any, changes: dict[str, Any], told: str) -> No
     run = make_run("running")
     progress = replace(snapshot(run), **changes)
     assert told in follow.one_line(progress)
-    console = Console(width=400, markup=False)
+    console = Console(width=1000, markup=False)
     with console.capture() as capture:
         console.print(follow.panel(run, progress))
     text = capture.get()
