@@ -19,6 +19,7 @@ from aiida_autopipe.core.errors import AutopipeError
 
 COMMANDS = (
     "setup",
+    "doctor",
     "init",
     "check",
     "run",
