@@ -201,3 +201,12 @@ def test_setup_without_a_writable_folder_is_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
     assert main.invoke(["setup", "--pw"]) == 2
+
+
+@pytest.mark.parametrize("command", [("status",), ("doctor",), ("run", "examples/silicon.yaml")])
+def test_without_a_profile_one_line_says_what_to_type(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    answer = mlip_auto(tmp_path, *command)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.count("\n") == 1 and "type 'mlip-auto setup'" in answer.stderr

@@ -8,6 +8,7 @@ something about end in one line and exit status 1 (2 for a wrong command line, 1
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -160,4 +161,6 @@ def put_environment_on_path() -> None:
 def main() -> None:
     """Entry point of the console script `mlip-auto`."""
     put_environment_on_path()
+    # AiiDA makes its folder when it is imported; to the user that is no news.
+    warnings.filterwarnings("ignore", "Creating AiiDA configuration folder", UserWarning)
     sys.exit(invoke())

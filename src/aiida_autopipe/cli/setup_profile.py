@@ -8,7 +8,6 @@ profile of an existing configuration stays the default.
 import shlex
 import shutil
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,12 +56,9 @@ class Made:
 
 def configuration() -> "Config":
     """Return AiiDA's configuration under AIIDA_PATH (or ~/.aiida), created where there is none."""
-    with warnings.catch_warnings():
-        # AiiDA warns that it creates its folder; that is what was asked for.
-        warnings.filterwarnings("ignore", "Creating AiiDA configuration folder", UserWarning)
-        from aiida.manage.configuration import get_config
+    from aiida.manage.configuration import get_config
 
-        return get_config(create=True)
+    return get_config(create=True)
 
 
 def choose_profile_name(config: "Config", asked: str | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,26 +37,23 @@ def load_profile() -> str:
     :returns: its name.
     :raises EngineError: there is no such profile.
     """
-    with warnings.catch_warnings():
-        # AiiDA makes its folder when it is imported; to the user of a check that is no news.
-        warnings.filterwarnings("ignore", "Creating AiiDA configuration folder")
-        from aiida.common.exceptions import ConfigurationError
-        from aiida.manage.configuration import get_config, get_profile
-        from aiida.manage.configuration import load_profile as load
+    from aiida.common.exceptions import ConfigurationError
+    from aiida.manage.configuration import get_config, get_profile
+    from aiida.manage.configuration import load_profile as load
 
-        loaded = get_profile()
-        if loaded is not None:
-            return str(loaded.name)
-        try:
-            config = get_config()
-            names = list(config.profile_names)
-            chosen = choose_profile(names, config.default_profile_name)
-            if chosen is not None and chosen not in names:
-                listed = f"it has {', '.join(names)}" if names else SETUP_HINT
-                raise EngineError(f"{PROFILE_VARIABLE}: AiiDA has no profile '{chosen}'; {listed}")
-            profile = load(chosen)
-        except ConfigurationError as error:
-            raise EngineError(f"AiiDA has no profile here: {SETUP_HINT}") from error
+    loaded = get_profile()
+    if loaded is not None:
+        return str(loaded.name)
+    try:
+        config = get_config()
+        names = list(config.profile_names)
+        chosen = choose_profile(names, config.default_profile_name)
+        if chosen is not None and chosen not in names:
+            listed = f"it has {', '.join(names)}" if names else SETUP_HINT
+            raise EngineError(f"{PROFILE_VARIABLE}: AiiDA has no profile '{chosen}'; {listed}")
+        profile = load(chosen)
+    except ConfigurationError as error:
+        raise EngineError(f"AiiDA has no profile here: {SETUP_HINT}") from error
     return str(profile.name)
 
 
