@@ -177,7 +177,7 @@ def test_wrong_requests_are_one_sentence(
 
 def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
     """In a process of its own: here a profile is loaded already."""
-    code = "import sys; from aiida_autopipe.cli.main import invoke; sys.exit(invoke(sys.argv[1:]))"
+    code = "from aiida_autopipe.cli.main import main; main()"
     (tmp_path / "x.in").write_text("")
     done = subprocess.run(
         [sys.executable, "-c", code, "label", "--pw-input", "x.in", "--profile", "none"],
