@@ -9,6 +9,7 @@ import pytest
 from aiida.orm import CalcJobNode, InstalledCode, QueryBuilder, load_node
 
 from aiida_autopipe.cli import main
+from aiida_autopipe.workflows.past_labels import past_labels
 
 
 def invoke(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -36,6 +37,7 @@ def test_codes_that_work(
     pw_code: Any, lammps_code: Any, python_code: Any, pz_family: Any, capsys: Any
 ) -> None:
     labels = [code.full_label for code in (pw_code, lammps_code, python_code)]
+    known = len(past_labels())
     status, out, _ = invoke(capsys, "--json", *labels)
     findings = json.loads(out)["codes"]
     assert [(f["code"], f["ok"]) for f in findings] == [(label, True) for label in labels], findings
@@ -48,6 +50,8 @@ def test_codes_that_work(
         jobs = [n for n in [node, *node.called_descendants] if isinstance(n, CalcJobNode)]
         assert [job.inputs.code.uuid for job in jobs] == [code.uuid]
         assert not jobs[0].base.caching.is_created_from_cache
+    # Two atoms say nothing about the cost of real labels.
+    assert len(past_labels()) == known
 
 
 def test_a_code_that_does_not_work(broken_pw: InstalledCode, capsys: Any) -> None:

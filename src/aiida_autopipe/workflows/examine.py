@@ -31,6 +31,7 @@ from aiida_autopipe.data.dataset import DatasetData
 from aiida_autopipe.data.potential import PotentialData
 from aiida_autopipe.workflows.inputs import job_options
 from aiida_autopipe.workflows.label_launch import Limits, label_config, prepare_labels
+from aiida_autopipe.workflows.past_labels import TRIAL_EXTRA
 from aiida_autopipe.workflows.preflight import code_problem
 
 _SEED = 1
@@ -171,6 +172,8 @@ _CHECKS: dict[str, Callable[[InstalledCode], tuple[str, ProcessNode]]] = {
 def _run(builder: ProcessBuilder) -> tuple[dict[str, Any], ProcessNode]:
     """Outputs of a process that ended well."""
     outputs, node = run_get_node(builder)
+    for job in node.called_descendants:
+        job.base.extras.set(TRIAL_EXTRA, True)
     if node.is_killed:
         # That is what AiiDA makes of Ctrl-C.
         raise KeyboardInterrupt

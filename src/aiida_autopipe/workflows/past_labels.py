@@ -13,6 +13,8 @@ from aiida_autopipe.data.dataset import DatasetData
 MOST_LABELS = 2000
 """The newest labels that are looked at."""
 MOST_BATCHES = 50
+TRIAL_EXTRA = "autopipe_trial"
+"""On jobs that only show that a code works: of the cost of real labels they say nothing."""
 
 
 def past_labels() -> list[PastLabel]:
@@ -35,7 +37,7 @@ def _single_labels() -> Iterator[PastLabel]:
         filters={
             "process_type": {"like": "%quantumespresso.pw"},
             "attributes.exit_status": 0,
-            "extras": {"!has_key": "_aiida_cached_from"},
+            "extras": {"and": [{"!has_key": "_aiida_cached_from"}, {"!has_key": TRIAL_EXTRA}]},
         },
         tag="job",
         project=[
