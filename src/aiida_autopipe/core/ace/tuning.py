@@ -25,6 +25,8 @@ _START_CORRECTION = 1e-3
 _START_SMOOTHNESS = 2.0
 #: A prior this much worse (0.5 % of the errors) but stronger is preferred: it extrapolates better.
 _TOLERANCE = 0.005
+# How often the numbers of the prior are gone through for given weights.
+_PASSES = 3
 # How much the log errors of the kinds count: forces drive MD, and their error is known best.
 _IMPORTANCE = {"energy": 1.0, "forces": 2.0, "stress": 1.0}
 # Errors below this (eV or eV/Å) are below any label's own noise; keeps exact data out of log 0.
@@ -64,7 +66,8 @@ def row_weights(energy: float, settings: FitSettings) -> RowWeights:
 def tune(
     equations: Equations, settings: FitSettings, start: Choice | None = None, threads: int = 1
 ) -> Tuned:
-    """Fill in what the settings leave open, by coordinate search on the cross-validation score.
+    """Fill in what the settings leave open: step by step the weight of energies that has the best
+    cross-validation score with the prior that suits it, which is found by coordinate search.
 
     ``start`` is a choice to begin from, such as that of a similar basis. Without folds the numbers
     stay where they begin, with a score of 0.
@@ -80,14 +83,25 @@ def tune(
             scores[candidate] = cross_validation_score(equations, candidate, systems, threads)
         return scores[candidate]
 
-    moves = _open_moves(equations, settings)
-    score(choice)
-    for _ in range(3):
-        before = choice
-        for move in moves:
-            choice = _line_search(choice, move, score)
-        if choice == before:
-            break
+    def settled(candidate: Choice) -> Choice:
+        """With the prior that suits its weights best."""
+        for _ in range(_PASSES):
+            before = candidate
+            for move in prior_moves:
+                candidate = _line_search(candidate, move, score)
+            if candidate == before:
+                break
+        return candidate
+
+    def reweighted(candidate: Choice, steps: int) -> Choice | None:
+        # A prior that suits one weight makes another look bad, so that it moves along.
+        weighted = _energy_weighted(candidate, steps, settings)
+        return None if weighted is None else settled(weighted)
+
+    prior_moves = _prior_moves(settings)
+    choice = settled(choice)
+    if settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds):
+        choice = _line_search(choice, reweighted, score)
     if settings.regularisation is None:
         choice = _strongest(choice, score)
     return Tuned(choice, score(choice))
@@ -96,13 +110,11 @@ def tune(
 Move = Callable[[Choice, int], Choice | None]
 
 
-def _open_moves(equations: Equations, settings: FitSettings) -> list[Move]:
-    """One function for each open number that takes a choice some steps up or down its grid."""
+def _prior_moves(settings: FitSettings) -> list[Move]:
+    """One function for each open number of the prior that takes a choice some steps up or down."""
     moves: list[Move] = []
     if settings.regularisation is None:
         moves += [lambda c, s: _regularised(c, 2 * s), _regularised]
-    if settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds):
-        moves.append(lambda c, s: _energy_weighted(c, s, settings))
     if settings.smoothness is None:
         moves.append(_smoothed)
     return moves
@@ -214,7 +226,9 @@ def cross_validation_score(
             continue
         if kind in equations.kept:
             errors, weight = row_errors(equations.kept[kind], solutions)
-            error = float(np.abs(errors) @ weight / weight.sum())
+            # The weights of rows are those of squares.
+            root = np.sqrt(weight)
+            error = float(np.abs(errors) @ root / root.sum())
         else:
             parts = [equations.mean_square(kind, k, c) for k, c in enumerate(solutions)]
             error = float(np.sqrt(sum(part[0] for part in parts) / sum(part[1] for part in parts)))
