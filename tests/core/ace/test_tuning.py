@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from aiida_autopipe.core.ace import tuning
 from aiida_autopipe.core.ace.equations import Choice, Equations, FewRows, RowWeights
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.ace.tuning import (
@@ -77,5 +80,26 @@ def test_kept_rows_are_judged_by_their_absolute_errors(rng: np.random.Generator)
     equations.kept = {"energy": kept, "forces": kept}
     solutions = fold_solutions(equations, choice)
     errors = np.abs([rows[i] @ solutions[folds[i]] - targets[i] for i in range(8)])
-    expected = np.log(errors @ weight / weight.sum() + 1e-8)
+    root = np.sqrt(weight)
+    expected = np.log(errors @ root / root.sum() + 1e-8)
     assert cross_validation_score(equations, choice) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("start", [1.0, 3000.0])
+def test_weight_and_prior_move_together(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, start: float
+) -> None:
+    """In a valley of the score where every step in one of them alone leads uphill."""
+
+    def valley(_: Equations, choice: Choice, *__: object) -> float:
+        weight = tuning.ENERGY_WEIGHTS.index(choice.weights.energy) - 4
+        decade = round(np.log10(choice.regularisation)) + 7
+        return float(5.0 * abs(weight + decade) + 0.1 * abs(weight))
+
+    monkeypatch.setattr(tuning, "cross_validation_score", valley)
+    settings = FitSettings()
+    begin = start_choice(settings)
+    begin = replace(begin, weights=tuning.row_weights(start, settings))
+    found = tune(noisy(rng, 1.0), settings, begin).choice
+    assert (found.weights.energy, found.weights.stress) == (100.0, 5.0)
+    assert found.regularisation == 1e-7
