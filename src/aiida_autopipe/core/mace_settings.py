@@ -30,7 +30,7 @@ class MaceSettings:
         radial_layers: widths of the network behind them.
         readout_channels: width of the last, non-linear readout.
         reference_energies: 'labels' takes the energies of the isolated atoms that come with the
-            labels, else single atoms among them, else a least-squares average (see
+            labels, else single atoms among them, else an estimate (see
             `aiida_autopipe.core.ace.references`); 'base' keeps those of the model it starts from.
         validation_fraction: part of the training structures that decides when to stop.
         masked: structures with a force mask, which MACE has no word for: 'drop' leaves them out and
