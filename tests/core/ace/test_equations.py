@@ -111,6 +111,10 @@ def test_untouched_functions_keep_the_prior(rng: np.random.Generator, qr: bool) 
     found = equations.solve(Choice(WEIGHTS, 1e-10, 0.0))
     assert found[4] == mean[4]
     np.testing.assert_allclose(rows @ found, targets, rtol=1e-6)
+    half = equations.solve(Choice(WEIGHTS, 1e-10, 0.0, share=0.5))
+    assert half[4] == mean[4] / 2
+    strong = equations.solve(Choice(WEIGHTS, 1e9, 0.0, share=0.5))
+    np.testing.assert_allclose(strong, mean / 2, rtol=1e-6, atol=1e-6)
 
 
 def test_singular_matrix_without_prior_falls_back_to_eigenvalues() -> None:

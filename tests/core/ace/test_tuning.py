@@ -103,3 +103,15 @@ def test_weight_and_prior_move_together(
     found = tune(noisy(rng, 1.0), settings, begin).choice
     assert (found.weights.energy, found.weights.stress) == (100.0, 5.0)
     assert found.regularisation == 1e-7
+
+
+def test_the_share_of_another_potential_is_chosen(rng: np.random.Generator) -> None:
+    """One that is twice too strong and right otherwise is halved, unless a prior has a metric."""
+    settings, found = FitSettings(energy_weight=10.0), {}
+    for name, metric in (("plain", None), ("metric", np.eye(25))):
+        equations = noisy(rng, 0.3)
+        equations.prior_mean = 2.0 * np.concatenate([np.ones(5), np.zeros(20)])
+        equations.prior_metric = metric
+        found[name] = tune(equations, settings, start_choice(settings, correction=True)).choice
+    assert (found["plain"].share, found["metric"].share) == (0.5, 1.0)
+    assert found["plain"].regularisation > 0.1

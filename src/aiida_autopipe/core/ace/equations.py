@@ -7,9 +7,10 @@ c^T G c - 2 b^T c + s.
 
 The solution is the mean of the Bayesian posterior with independent Gaussian priors whose width
 falls with the degree of the basis function: high degrees make potentials rough. The mean of the
-prior is zero, or the coefficients of another potential (delta learning). A correction is small in
-another sense too: it changes the energies of the atoms that the other potential knows by little.
-With the active set A of these atoms that is |A (c - mean)|^2, the metric of the prior.
+prior is zero, or a share of the coefficients of another potential (delta learning). A correction
+from a few labels is small in another sense too: it changes the energies of the atoms that the other
+potential knows by little. With the active set A of these atoms that is |A (c - mean)|^2, the metric
+of the prior.
 """
 
 from __future__ import annotations
@@ -52,12 +53,14 @@ class Choice:
     """The numbers of a fit that the data may choose.
 
     weights: of the kinds of label; regularisation: prior precision relative to the diagonal of the
-    weighted sums; smoothness: prior widths are proportional to degree^-smoothness.
+    weighted sums; smoothness: prior widths are proportional to degree^-smoothness; share: of the
+    coefficients of another potential that is the mean of the prior.
     """
 
     weights: RowWeights
     regularisation: float
     smoothness: float
+    share: float = 1.0
 
     def penalty(self, degrees: Array) -> Array:
         """(F,) inverse prior widths, 1 for the median degree."""
@@ -103,7 +106,7 @@ class Equations:
         sums: by kind, one for each fold.
         kept: rows of a sample by kind, those of forces thinned out; empty where none were kept.
         degrees: (F,) roughness of the functions.
-        prior_mean: (F,) coefficients that the prior is centred on.
+        prior_mean: (F,) coefficients that the prior is centred on, for a share of 1.
         prior_metric: (F, F) positive matrix of the energies a correction changes, or None.
     """
 
@@ -130,6 +133,10 @@ class Equations:
     def size(self) -> int:
         """F, the number of functions."""
         return len(self.degrees)
+
+    def mean(self, choice: Choice) -> Array:
+        """(F,) what the prior expects."""
+        return np.asarray(choice.share * self.prior_mean)
 
     def empty(self) -> Sums:
         """Sums of no rows."""
@@ -170,14 +177,14 @@ class Equations:
             return self._solve_qr(choice, without)
         matrix, right = self.assemble(choice.weights, without)
         if without is not None and not matrix.any():
-            return self.prior_mean
+            return self.mean(choice)
         return self.solve_sums(matrix, right, choice)
 
     def solve_sums(self, matrix: Array, right: Array, choice: Choice) -> Array:
         """Posterior mean (F,) for sums that were assembled before."""
         penalty = choice.penalty(self.degrees)
         return solve(
-            matrix, right, penalty, choice.regularisation, self.prior_mean, self.prior_metric
+            matrix, right, penalty, choice.regularisation, self.mean(choice), self.prior_metric
         )
 
     def _solve_qr(self, choice: Choice, without: int | None) -> Array:
@@ -189,13 +196,14 @@ class Equations:
             if self.sums[kind][k].count
         ]
         stacked = np.vstack(blocks) if blocks else np.zeros((0, self.size + 1))
+        result = self.mean(choice)
         if without is not None and not stacked[:, :-1].any():
-            return self.prior_mean
+            return result
         diagonal = np.einsum("ij,ij->j", stacked[:, :-1], stacked[:, :-1])
         scale = column_scaling(diagonal, choice.penalty(self.degrees))
         touched = scale > 0
         rows = stacked[:, :-1][:, touched] * scale[touched]
-        targets = stacked[:, -1] - stacked[:, :-1] @ self.prior_mean
+        targets = stacked[:, -1] - stacked[:, :-1] @ result
         precision = scaled_prior(diagonal, scale, self.prior_metric)
         root = np.eye(int(touched.sum())) if precision is None else cholesky(precision)
         prior = np.sqrt(choice.regularisation) * root
@@ -204,7 +212,6 @@ class Equations:
         if not (np.isfinite(system).all() and np.isfinite(right).all()):
             raise FitError(_NOT_FINITE)
         q, r = qr(system, mode="economic", overwrite_a=True)
-        result = self.prior_mean.copy()
         try:
             step = solve_triangular(r, q.T @ right)
         except np.linalg.LinAlgError:

@@ -152,7 +152,7 @@ def fit_ace(
         posterior = _posterior(equations, choice, mean, metrics)
     chosen = {
         "reference_energies_from": source,
-        **_chosen(trial, record, choice, data.zbl),
+        **_chosen(trial, record, choice, data.zbl, prior),
         "pseudo_rows": {element: a.n_pseudo for element, a in sets.items()},
         "notes": notes,
     }
@@ -160,7 +160,13 @@ def fit_ace(
     return FitResult(potential, metrics, chosen, parity, sets, posterior, notes, unseen)
 
 
-def _chosen(trial: Trial, record: SearchRecord, choice: Choice, zbl: ZBL | None) -> dict[str, Any]:
+def _chosen(
+    trial: Trial,
+    record: SearchRecord,
+    choice: Choice,
+    zbl: ZBL | None,
+    prior: ACEPotential | None,
+) -> dict[str, Any]:
     """What search and cross validation decided, under the names of the settings where they are."""
     return {
         "cutoff": trial.shape.cutoff,
@@ -168,6 +174,7 @@ def _chosen(trial: Trial, record: SearchRecord, choice: Choice, zbl: ZBL | None)
         "functions_per_element": int(np.diff(trial.basis.offsets).max()),
         "n_functions": trial.basis.n_functions,
         **choice.as_settings(),
+        **({} if prior is None else {"prior_share": choice.share}),
         "zbl_inner": None if zbl is None else zbl.inner,
         "zbl_outer": None if zbl is None else zbl.outer,
         "candidates": record.candidates,

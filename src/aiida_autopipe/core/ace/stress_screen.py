@@ -94,7 +94,7 @@ def screen_stress(equations: Equations, choice: Choice) -> StressScreen:
             right + weighted.T @ targets,
             penalty,
             choice.regularisation,
-            equations.prior_mean,
+            equations.mean(choice),
             equations.prior_metric,
         )
         residual = rows.matrix @ coefficients - rows.targets

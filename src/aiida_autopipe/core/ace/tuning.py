@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 
 ENERGY_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 SMOOTHNESSES = (0.0, 1.0, 2.0, 3.0, 4.0)
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRONGEST, WEAKEST = 3, -12
 STRESS_TO_ENERGY_WEIGHT = 0.05
 
@@ -69,6 +70,9 @@ def tune(
     """Fill in what the settings leave open: step by step the weight of energies that has the best
     cross-validation score with the prior that suits it, which is found by coordinate search.
 
+    Where the mean of the prior is another potential and the prior has no metric, the share of it
+    that is kept is chosen in the same way, from all of it downwards.
+
     ``start`` is a choice to begin from, such as that of a similar basis. Without folds the numbers
     stay where they begin, with a score of 0.
     """
@@ -98,10 +102,16 @@ def tune(
         weighted = _energy_weighted(candidate, steps, settings)
         return None if weighted is None else settled(weighted)
 
+    def shared(candidate: Choice, steps: int) -> Choice | None:
+        share = _moved(candidate.share, SHARES, steps)
+        return None if share is None else settled(replace(candidate, share=share))
+
     prior_moves = _prior_moves(settings)
     choice = settled(choice)
     if settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds):
         choice = _line_search(choice, reweighted, score)
+    if settings.regularisation is None and equations.prior_metric is None:
+        choice = _line_search(choice, shared, score)
     if settings.regularisation is None:
         choice = _strongest(choice, score)
     return Tuned(choice, score(choice))
@@ -128,17 +138,18 @@ def _regularised(choice: Choice, steps: int) -> Choice | None:
 
 
 def _energy_weighted(choice: Choice, steps: int, settings: FitSettings) -> Choice | None:
-    place = ENERGY_WEIGHTS.index(choice.weights.energy) + steps
-    if not 0 <= place < len(ENERGY_WEIGHTS):
-        return None
-    return replace(choice, weights=row_weights(ENERGY_WEIGHTS[place], settings))
+    energy = _moved(choice.weights.energy, ENERGY_WEIGHTS, steps)
+    return None if energy is None else replace(choice, weights=row_weights(energy, settings))
 
 
 def _smoothed(choice: Choice, steps: int) -> Choice | None:
-    place = SMOOTHNESSES.index(choice.smoothness) + steps
-    if not 0 <= place < len(SMOOTHNESSES):
-        return None
-    return replace(choice, smoothness=SMOOTHNESSES[place])
+    smoothness = _moved(choice.smoothness, SMOOTHNESSES, steps)
+    return None if smoothness is None else replace(choice, smoothness=smoothness)
+
+
+def _moved(value: float, grid: tuple[float, ...], steps: int) -> float | None:
+    place = grid.index(value) + steps
+    return grid[place] if 0 <= place < len(grid) else None
 
 
 def _line_search(choice: Choice, move: Move, score: Callable[[Choice], float]) -> Choice:
@@ -199,7 +210,7 @@ def fold_solutions(
             return equations.solve(choice, without=fold)
         matrix, right = systems.of(choice.weights)[fold]
         if not matrix.any():
-            return equations.prior_mean
+            return equations.mean(choice)
         return equations.solve_sums(matrix, right, choice)
 
     if systems is not None and not equations.qr:
