@@ -110,9 +110,9 @@ def tune(
     choice = settled(choice)
     if settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds):
         choice = _line_search(choice, reweighted, score)
-    if settings.regularisation is None and equations.prior_metric is None:
-        choice = _line_search(choice, shared, score)
     if settings.regularisation is None:
+        if equations.prior_mean.any() and equations.prior_metric is None:
+            choice = _line_search(choice, shared, score)
         choice = _strongest(choice, score)
     return Tuned(choice, score(choice))
 
