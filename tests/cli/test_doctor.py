@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiida.manage.caching import enable_caching, get_use_cache
 from aiida.orm import CalcJobNode, InstalledCode, QueryBuilder, load_node
 
 from aiida_autopipe.cli import main
@@ -61,6 +62,9 @@ def test_a_code_that_does_not_work(broken_pw: InstalledCode, capsys: Any) -> Non
     line, hint = out.splitlines()
     assert line.startswith(f"[FAILED] {label}: ")
     assert "process report" in hint
+    # What failed leaves the cache of this process as it was.
+    with enable_caching(identifier="aiida.calculations:quantumespresso.pw"):
+        assert get_use_cache(identifier="aiida.calculations:quantumespresso.pw")
 
 
 def test_a_program_that_is_gone(broken_pw: InstalledCode, capsys: Any) -> None:

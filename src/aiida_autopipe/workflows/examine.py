@@ -92,13 +92,24 @@ def examine(code: InstalledCode) -> Finding:
     try:
         if problem := code_problem("code", str(code.default_calc_job_plugin), label):
             return Finding(label, False, problem.removeprefix("code: "))
-        with disable_caching(), _quiet():
+        with _uncached(), _quiet():
             detail, node = _CHECKS[str(code.default_calc_job_plugin)](code)
     except _FailedError as error:
         return Finding(label, False, str(error), error.pk)
     except (AutopipeError, AiidaException, ValueError) as error:
         return Finding(label, False, " ".join(str(error).split()))
     return Finding(label, True, f"{detail} in {time.monotonic() - began:.1f} s", node.pk)
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """Without AiiDA's cache, whose own context would not end with an exception in it."""
+    context = disable_caching()
+    context.__enter__()
+    try:
+        yield
+    finally:
+        context.__exit__(None, None, None)
 
 
 def _examine_pw(code: InstalledCode) -> tuple[str, ProcessNode]:
