@@ -96,8 +96,8 @@ def fit(
 
     Energies of isolated atoms are taken off before the fit. They come from --reference-energies,
     else from the file (HDF5), else from structures of one atom with no image within 8 Å, else, for
-    elements without one, from a least-squares fit of the energies to the composition and the
-    cohesive energies of the elements, which is within about 1 eV for elements and alloys.
+    elements without one, they are estimated: from a least-squares fit of the energies to the
+    composition and the cohesive energies of the elements.
 
     \b
     Examples:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.emt import EMT
 
 from aiida_autopipe.core.ace.fit import FitResult, FitSettings, fit_ace
 from aiida_autopipe.core.ace.fit_data import LabelScales, TrainingSet
@@ -15,19 +14,11 @@ from aiida_autopipe.core.ace.references import resolve_reference_energies
 from aiida_autopipe.core.ace.structure_checks import check_structures
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import DataError, InputError
+from tests.reference.copper import labelled
 
 SMALL = FitSettings(cutoff=4.0, max_rank=2, max_functions=20, threads=1)
 PLAIN = LabelScales(np.inf, np.inf)
 NO_REFERENCE = {"Cu": 0.0}
-
-
-def labelled(atoms: Atoms) -> Atoms:
-    """The structure with the labels of effective medium theory."""
-    known, found = atoms.copy(), atoms.copy()
-    known.calc = EMT()
-    found.info["energy"] = float(known.get_potential_energy())
-    found.arrays["forces"] = known.get_forces()
-    return found
 
 
 def rattled(n: int, seed: int = 0) -> list[Atoms]:

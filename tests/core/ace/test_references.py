@@ -4,21 +4,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc100, fcc111
-from ase.calculators.emt import EMT
 
 from aiida_autopipe.core.ace.fit import FitSettings, fit_ace
 from aiida_autopipe.core.ace.references import resolve_reference_energies
 from aiida_autopipe.core.cohesive_energies import COHESIVE_ENERGIES
 from aiida_autopipe.core.dataset import Dataset
-
-
-def labelled(atoms: Atoms) -> Atoms:
-    """The structure with the labels of effective medium theory."""
-    known, found = atoms.copy(), atoms.copy()
-    known.calc = EMT()
-    found.info["energy"] = float(known.get_potential_energy())
-    found.arrays["forces"] = known.get_forces()
-    return found
+from tests.reference.copper import labelled
 
 
 @pytest.fixture(scope="module")

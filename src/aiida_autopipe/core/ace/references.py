@@ -30,9 +30,9 @@ def resolve_reference_energies(
     Raises InputError when ``given`` or the attribute lacks an element or holds something that is
     not a finite number.
 
-    The estimate is within about 1 eV of the isolated atom for elements and alloys, and too low by
-    the energy of formation for ionic compounds. It matters for what few data tell: a prior expects
-    of an unknown environment the reference energy, of a surface something between it and the bulk.
+    The estimate is too low by the energy of formation, which is large for ionic compounds. It
+    matters for what few data tell: a prior expects of an unknown environment the reference energy,
+    of a surface something between it and the bulk.
     """
     elements = dataset.elements
     for source, values in (("given", given), ("data set", dataset.reference_energies)):
