@@ -20,6 +20,7 @@ from aiida_autopipe.core.ace.parallel import in_threads
 from aiida_autopipe.core.ace.sums import Sums
 
 Array = NDArray[np.float64]
+StressJudge = Callable[[int, Array, Array], tuple[Array, NDArray[np.bool_]]]
 
 # Rows of one chunk: enough for BLAS to work at full speed, few enough to bound memory.
 _CHUNK_ROWS = 2000
@@ -44,20 +45,21 @@ def accumulate(
     *,
     summed: Collection[str] = KINDS,
     kept: Mapping[str, int] | None = None,
-    stress_used: Callable[[Array, Array], NDArray[np.bool_]] | None = None,
+    stress_judge: StressJudge | None = None,
     threads: int = 1,
 ) -> None:
     """Add the structures ``indices`` of ``data`` to ``equations``.
 
     ``folds`` (n,) is the fold of every structure of ``data``. ``summed`` are the kinds of label to
     add up, ``kept`` those whose rows are kept as they are, with a stride: 3 keeps the force rows
-    of every third atom, 1 all rows. ``stress_used(rows (6, F), targets (6,))`` says which
-    components of a stress label to use, in eV per atom; all without it.
+    of every third atom, 1 all rows. ``stress_judge(index, rows (6, F), targets (6,))`` gives the
+    corrected label of a structure, in eV per atom, and which of its components to use; without it
+    labels are used as they are.
     """
     strides = dict(kept or {})
 
     def add_chunk(members: NDArray[np.int64]) -> Chunk:
-        rows = _rows_of(data, members, basis, {*summed, *strides}, stress_used)
+        rows = _rows_of(data, members, basis, {*summed, *strides}, stress_judge)
         fold = int(folds[members[0]])
         sums = {}
         for kind in rows.keys() & set(summed):
@@ -94,7 +96,7 @@ def _rows_of(
     members: NDArray[np.int64],
     basis: Basis,
     kinds: Collection[str],
-    stress_used: Callable[[Array, Array], NDArray[np.bool_]] | None,
+    stress_judge: StressJudge | None,
 ) -> dict[str, FewRows]:
     """Rows of some structures by kind of label, with fold 0."""
     parts: dict[str, list[tuple[Array, Array, Array, int]]] = {kind: [] for kind in kinds}
@@ -110,8 +112,11 @@ def _rows_of(
             parts["forces"].append((block.force_rows, labels.forces.ravel(), weight, index))
         if labels.virial is not None and "stress" in kinds:
             rows, target = block.virial_rows / size, labels.virial / size
-            used = np.ones(6, bool) if stress_used is None else stress_used(rows, target)
-            parts["stress"].append((rows, target, np.where(used, labels.weight, 0.0), index))
+            weight = np.full(6, labels.weight)
+            if stress_judge is not None:
+                target, used = stress_judge(index, rows, target)
+                weight *= used
+            parts["stress"].append((rows, target, weight, index))
     return {kind: _few_rows(pieces) for kind, pieces in parts.items() if pieces}
 
 

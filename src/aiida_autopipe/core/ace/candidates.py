@@ -7,6 +7,7 @@ import time
 from functools import cached_property
 
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.accumulate import accumulate
@@ -19,7 +20,7 @@ from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.ace.prior import prior_metric
 from aiida_autopipe.core.ace.search import Limits, Shape, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
-from aiida_autopipe.core.ace.stress_screen import StressScreen
+from aiida_autopipe.core.ace.stress_screen import Contents, StressScreen
 from aiida_autopipe.core.ace.tuning import start_choice, tune
 from aiida_autopipe.core.errors import InputError
 
@@ -125,6 +126,13 @@ class Candidates:
 
     def everything(self, trial: Trial, screen: StressScreen | None) -> Equations:
         """Equations of the whole training set for the basis of a trial."""
+
+        def judge(index: int, rows: Array, targets: Array) -> tuple[Array, NDArray[np.bool_]]:
+            assert screen is not None
+            contents = self.contents(np.array([index]))
+            corrected = screen.corrected(targets, contents.composition)
+            return corrected, screen.used(rows, corrected)
+
         equations = self._empty(
             trial.basis, trial.equations.prior_mean, trial.equations.prior_metric
         )
@@ -135,7 +143,7 @@ class Candidates:
             self._folds,
             equations,
             summed=self._kinds(),
-            stress_used=None if screen is None else screen.used,
+            stress_judge=None if screen is None else judge,
             threads=self._threads,
         )
         return equations
@@ -166,6 +174,17 @@ class Candidates:
         )
         tuned = tune(equations, self._settings, choice, self._threads)
         return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
+
+    def contents(self, indices: NDArray[np.int64]) -> Contents:
+        """What structures (n,) are made of."""
+        dataset = self._data.dataset
+        numbers = np.array([atomic_numbers[element] for element in dataset.elements])
+        begin = np.asarray(dataset.offsets[:])
+        atoms = [dataset.numbers[begin[i] : begin[i + 1]] for i in indices.tolist()]
+        shares = [(np.asarray(mine)[:, None] == numbers).mean(axis=0) for mine in atoms]
+        volumes = [abs(np.linalg.det(dataset.cell[i])) for i in indices.tolist()]
+        sizes = [len(mine) for mine in atoms]
+        return Contents(np.array(shares), np.array(volumes) / np.array(sizes))
 
     def count_stresses(self) -> int:
         """Structures with a stress label that can be used."""

@@ -15,7 +15,7 @@ of the prior.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,9 +229,10 @@ class Equations:
         )
         return max(float(total), 0.0), float(sums.weight)
 
-    def use_kept(self, kind: str, used: NDArray[np.bool_]) -> None:
-        """Replace the sums of a kind by those of its kept rows, and drop the rows not ``used``."""
-        rows = self.kept[kind] = self.kept[kind].part(used)
+    def use_kept(self, kind: str, targets: Array, used: NDArray[np.bool_]) -> None:
+        """Replace the sums of a kind by those of its kept rows with these ``targets``, and drop the
+        rows not ``used``; both (k,)."""
+        rows = self.kept[kind] = replace(self.kept[kind], targets=targets).part(used)
         self.sums[kind] = [self.empty() for _ in range(self.n_folds)]
         for k in range(self.n_folds):
             mine = rows.part(rows.fold == k)

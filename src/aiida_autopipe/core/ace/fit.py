@@ -23,6 +23,7 @@ from aiida_autopipe.core.ace.calibration import HeldOut, calibration, evaluate_h
 from aiida_autopipe.core.ace.candidates import Candidates
 from aiida_autopipe.core.ace.environments import shortest_distances
 from aiida_autopipe.core.ace.equations import Choice, Equations
+from aiida_autopipe.core.ace.final import final_equations
 from aiida_autopipe.core.ace.fit_data import LabelScales, TrainingSet, without_cutout_energies
 from aiida_autopipe.core.ace.parallel import available_threads
 from aiida_autopipe.core.ace.posterior import Posterior, posterior_of
@@ -33,9 +34,8 @@ from aiida_autopipe.core.ace.references import resolve_reference_energies
 from aiida_autopipe.core.ace.search import Search, SearchRecord, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.ace.spool import active_sets
-from aiida_autopipe.core.ace.stress_screen import screen_stress
 from aiida_autopipe.core.ace.structure_checks import check_structures
-from aiida_autopipe.core.ace.tuning import fold_solutions, tune
+from aiida_autopipe.core.ace.tuning import fold_solutions
 from aiida_autopipe.core.ace.zbl import ZBL, default_zbl
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import DataError, InputError
@@ -130,7 +130,7 @@ def fit_ace(
         folds = data.deal(settings.n_folds, rng)
         candidates = Candidates(data, folds, settings, rng, threads)
         trial, record = _best_trial(candidates, prior, started)
-        equations, choice, notes = _with_stress(candidates, trial, settings, threads)
+        equations, choice, notes = final_equations(candidates, trial, settings, threads)
         mean = equations.solve(choice)
         sets = active_sets(
             train,
@@ -236,35 +236,6 @@ def _best_trial(
         return candidates.of_prior(prior), SearchRecord(ended="the basis is that of the prior")
     search = Search(candidates.evaluate, candidates.limits(started))
     return search.run(candidates.start), search.record
-
-
-def _with_stress(
-    candidates: Candidates, trial: Trial, settings: FitSettings, threads: int
-) -> tuple[Equations, Choice, list[str]]:
-    """Equations of all labels, with the stresses that agree with the rest, and the final choice."""
-    equations, choice, notes = trial.equations, trial.tuned.choice, []
-    if equations.n_folds < 2:
-        notes.append(
-            "All structures are copies of one, so nothing could be validated: cutoff, size and "
-            "regularisation are defaults."
-        )
-    screen = None
-    if "stress" in equations.kept:
-        screen = screen_stress(equations, choice)
-        equations.use_kept("stress", screen.used_rows(equations.kept["stress"]))
-        choice = tune(equations, settings, choice, threads).choice
-    if not candidates.is_everything:
-        whole = candidates.everything(trial, screen)
-        # The prior does not grow with the data, the diagonal it is relative to does.
-        if settings.regularisation is None:
-            ratio = equations.count("forces") / max(whole.count("forces"), 1)
-            choice = replace(choice, regularisation=choice.regularisation * min(ratio, 1.0))
-        equations = whole
-    if screen is not None:
-        total = 6 * candidates.count_stresses()
-        note = screen.sentence(total - equations.count("stress"), total)
-        notes += [note] if note else []
-    return equations, choice, notes
 
 
 def _parity(

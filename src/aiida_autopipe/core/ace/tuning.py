@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.ace.equations import Choice, Equations, RowWeights, row_errors
+from aiida_autopipe.core.ace.equations import KINDS, Choice, Equations, RowWeights, row_errors
 from aiida_autopipe.core.ace.parallel import in_threads
 from aiida_autopipe.core.ace.settings import FitSettings
 
@@ -18,7 +18,7 @@ ENERGY_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 SMOOTHNESSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRONGEST, WEAKEST = 3, -12
-STRESS_TO_ENERGY_WEIGHT = 0.05
+STRESS_TO_ENERGY_WEIGHTS = (0.05, 0.02, 0.01, 0.005)
 
 _START_ENERGY_WEIGHT = 100.0
 _START_REGULARISATION = 1e-8
@@ -57,10 +57,12 @@ def start_choice(settings: FitSettings, correction: bool = False) -> Choice:
     )
 
 
-def row_weights(energy: float, settings: FitSettings) -> RowWeights:
+def row_weights(
+    energy: float, settings: FitSettings, stress_ratio: float = STRESS_TO_ENERGY_WEIGHTS[0]
+) -> RowWeights:
     """Weights of the kinds of label for one weight of energies."""
     stress = settings.stress_weight
-    stress = energy * STRESS_TO_ENERGY_WEIGHT if stress is None else stress
+    stress = energy * stress_ratio if stress is None else stress
     return RowWeights(energy=energy, forces=settings.force_weight, stress=stress)
 
 
@@ -138,8 +140,12 @@ def _regularised(choice: Choice, steps: int) -> Choice | None:
 
 
 def _energy_weighted(choice: Choice, steps: int, settings: FitSettings) -> Choice | None:
-    energy = _moved(choice.weights.energy, ENERGY_WEIGHTS, steps)
-    return None if energy is None else replace(choice, weights=row_weights(energy, settings))
+    weights = choice.weights
+    energy = _moved(weights.energy, ENERGY_WEIGHTS, steps)
+    if energy is None:
+        return None
+    ratio = weights.stress / weights.energy
+    return replace(choice, weights=row_weights(energy, settings, ratio))
 
 
 def _smoothed(choice: Choice, steps: int) -> Choice | None:
@@ -223,6 +229,7 @@ def cross_validation_score(
     choice: Choice,
     systems: _FoldSystems | None = None,
     threads: int = 1,
+    kinds: Collection[str] = KINDS,
 ) -> float:
     """Weighted mean over kinds of label of the log error on the folds left out; lower is better.
 
@@ -233,7 +240,7 @@ def cross_validation_score(
     solutions = fold_solutions(equations, choice, systems, threads)
     total, importance = 0.0, 0.0
     for kind in equations.kinds:
-        if choice.weights.of(kind) == 0:
+        if kind not in kinds or choice.weights.of(kind) == 0:
             continue
         if kind in equations.kept:
             errors, weight = row_errors(equations.kept[kind], solutions)
