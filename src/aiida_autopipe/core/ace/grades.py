@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.ace.embedding import Embedding
 from aiida_autopipe.core.ace.kernels import Floats, Ints
 from aiida_autopipe.core.ace.lanes import LANES, inlined, kernel, load, pick, spread
+from aiida_autopipe.core.ace.single_products import RightMatrix, Singles, has_wide_vectors
 
-Singles = NDArray[np.float32]
 # Indices that numba need not take for negative ones, which count from the end.
 Places = NDArray[np.uint64]
 
@@ -48,7 +48,7 @@ class _Screen(NamedTuple):
     target: Places
     centre: Floats
     weights: Floats
-    matrix: Singles
+    matrix: RightMatrix
     doubt: float
 
 
@@ -102,12 +102,12 @@ class Grader:
         if screen is None:
             return self._in_double(values, first, rows)
         n = len(rows)
-        scaled, norms = np.empty((n, len(screen.matrix)), dtype=np.float32), np.empty(n)
-        _scale(values, first, rows, screen.target, screen.centre, screen.weights, scaled, norms)
+        tiles, norms = screen.matrix.empty_tiles(n), np.empty(n)
+        _scale(values, first, rows, screen.target, screen.centre, screen.weights, tiles, norms)
         largest, grades = np.empty(n, dtype=np.int32), np.empty(n)
         # What is too large for single precision is looked at in double precision.
         with np.errstate(over="ignore", invalid="ignore"):
-            products = scaled @ screen.matrix
+            products = screen.matrix.products(tiles)
             _fill_largest(products.view(np.int32), largest)
             least = largest.view(np.float32) - screen.doubt * norms
         done = _decide(values, first, rows, products, least, self._columns, grades)
@@ -138,21 +138,22 @@ def _screen(inverse: Floats, index: Ints, width: int) -> _Screen | None:
     d = (active - centre) * weights
     order = np.argsort(np.median(np.abs(d), axis=0), kind="stable")
     d, shift = d[:, order], centre @ inverse
-    matrix = (inverse / weights[:, None])[order].astype(np.float32)
     with np.errstate(all="ignore"):
-        products = d.astype(np.float32) @ matrix + shift
+        matrix = np.vstack([(inverse / weights[:, None])[order], shift]).astype(np.float32)
+        right = RightMatrix.packed(matrix, has_wide_vectors())
+        tiles = right.tiles_of(np.pad(d, ((0, 0), (0, 1)), constant_values=1.0))
+        products = right.products(tiles)[: len(d), : len(d)]
         norms = np.linalg.norm(d, axis=1)
-        errors = np.abs(products - np.eye(len(inverse))).max(axis=1) / norms
+        errors = np.abs(products - np.eye(len(d))).max(axis=1) / norms
     doubt = _ERRORS * max(float(errors.max()), _LEAST_ERROR)
     # Written so that NaN, which compares false, is too much.
     if not np.median(doubt * norms) <= _MOST_DOUBT:
         return None
-    target = np.full(width, len(inverse), dtype=np.uint64)
-    target[index[order]] = np.arange(len(inverse))
+    target = np.full(width, len(d), dtype=np.uint64)
+    target[index[order]] = np.arange(len(d))
     in_places = np.zeros((2, width))
     in_places[:, index] = centre, weights
-    matrix = np.vstack([matrix, shift.astype(np.float32)])
-    return _Screen(target, in_places[0], in_places[1], matrix, doubt)
+    return _Screen(target, in_places[0], in_places[1], right, doubt)
 
 
 @kernel
@@ -163,12 +164,14 @@ def _scale(
     target: Places,
     centre: Floats,
     weights: Floats,
-    scaled: Singles,
+    tiles: Singles,
     norms: Floats,
 ) -> None:
-    """Fill `scaled` (n, N + 1) with d and 1, and `norms` (n,) with |d|."""
+    """Fill `tiles` (tiles, N + 1, rows of one) with d and 1, and `norms` (n,) with |d|."""
+    height = tiles.shape[2]
     for i in range(len(rows)):
-        at, out, total = rows[i] * values.shape[1] + first, scaled[i], spread(0.0)
+        at, total = rows[i] * values.shape[1] + first, spread(0.0)
+        out = tiles[i // height, :, i % height]
         for k in range(0, len(target), LANES):
             d = (load(values, at + k) - load(centre, k)) * load(weights, k)
             total = total + d * d
@@ -180,9 +183,9 @@ def _scale(
 
 @kernel
 def _fill_largest(bits: NDArray[np.int32], largest: NDArray[np.int32]) -> None:
-    """The largest magnitude in each row of single precision numbers, all given as their bits: these
-    have the order of the magnitudes, with NaN above all."""
-    for i in range(len(bits)):
+    """The largest magnitudes in the first rows of single precision numbers, all given as their
+    bits: these have the order of the magnitudes, with NaN above all."""
+    for i in range(len(largest)):
         most = np.int32(0)
         for j in range(bits.shape[1]):
             most = max(most, np.int32(bits[i, j] & np.int32(0x7FFFFFFF)))

@@ -144,7 +144,9 @@ def _energy_weighted(choice: Choice, steps: int, settings: FitSettings) -> Choic
     energy = _moved(weights.energy, ENERGY_WEIGHTS, steps)
     if energy is None:
         return None
+    # The very number of the list, so that rounding does not make two choices of one.
     ratio = weights.stress / weights.energy
+    ratio = min(STRESS_TO_ENERGY_WEIGHTS, key=lambda known: abs(known - ratio))
     return replace(choice, weights=row_weights(energy, settings, ratio))
 
 
