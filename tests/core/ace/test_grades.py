@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aiida_autopipe.core.ace import grades
 from aiida_autopipe.core.ace.embedding import Embedding
 from aiida_autopipe.core.ace.grades import Grader
 
@@ -19,6 +20,12 @@ def environments(rng, n):
 def grader(inverse, first=0, places=None):
     places = np.arange(len(inverse)) if places is None else places
     return Grader(inverse, np.zeros((len(inverse), 1)), Embedding(), first, places)
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["kernel", "blas"])
+def vectors(request, monkeypatch):
+    """Processors of either kind."""
+    monkeypatch.setattr(grades, "has_wide_vectors", lambda: request.param)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from aiida_autopipe.core.ace.tuning import (
 )
 
 # How much worse energies and forces may become for the sake of stresses (mean log error).
-_WORTH_STRESS = 0.03
+_WORTH_STRESS = 0.05
 
 
 def final_equations(
