@@ -26,7 +26,7 @@ class Landscape:
         score = 5 * log(shape.cutoff / self.best) ** 2 + 0.1 * abs(shape.max_rank - self.rank)
         score -= self.gain * log(shape.functions, 2)
         equations = Equations(np.ones(1), 1)
-        return Trial(shape, None, equations, Tuned(CHOICE, score), self.seconds)
+        return Trial(shape, None, equations, Tuned.alone(CHOICE, score), self.seconds)
 
 
 @pytest.mark.parametrize(("best", "rank"), [(5.0, 4), (7.0, 4), (4.0, 3)])

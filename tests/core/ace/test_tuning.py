@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from aiida_autopipe.core.ace import tuning
-from aiida_autopipe.core.ace.equations import Choice, Equations, FewRows, RowWeights
-from aiida_autopipe.core.ace.settings import FitSettings
-from aiida_autopipe.core.ace.tuning import (
+from aiida_autopipe.core.ace.cross_validation import (
+    HeldOutErrors,
     cross_validation_score,
     fold_solutions,
-    start_choice,
-    tune,
 )
+from aiida_autopipe.core.ace.equations import Choice, Equations, FewRows, RowWeights
+from aiida_autopipe.core.ace.settings import FitSettings
+from aiida_autopipe.core.ace.tuning import start_choice, tune
 
 
 @pytest.fixture
@@ -91,12 +91,13 @@ def test_weight_and_prior_move_together(
 ) -> None:
     """In a valley of the score where every step in one of them alone leads uphill."""
 
-    def valley(_: Equations, choice: Choice, *__: object) -> float:
+    def valley(_: Equations, choice: Choice, *__: object) -> HeldOutErrors:
         weight = tuning.ENERGY_WEIGHTS.index(choice.weights.energy) - 4
         decade = round(np.log10(choice.regularisation)) + 7
-        return float(5.0 * abs(weight + decade) + 0.1 * abs(weight))
+        error = np.exp(5.0 * abs(weight + decade) + 0.1 * abs(weight))
+        return HeldOutErrors({"energy": np.array([error])}, {"energy": np.ones(1)})
 
-    monkeypatch.setattr(tuning, "cross_validation_score", valley)
+    monkeypatch.setattr(tuning, "held_out_errors", valley)
     settings = FitSettings()
     begin = start_choice(settings)
     begin = replace(begin, weights=tuning.row_weights(start, settings))
@@ -105,13 +106,80 @@ def test_weight_and_prior_move_together(
     assert found.regularisation == 1e-7
 
 
+def corrected(
+    rng: np.random.Generator, noise: float, metric: np.ndarray | None = None
+) -> Equations:
+    """Labels of something half as strong as another potential and right otherwise, all kept."""
+    count = 48
+    truth = np.concatenate([np.ones(5), np.zeros(20)])
+    prior = 2.0 * truth
+    equations = Equations(np.arange(1.0, 26.0), 4, prior_mean=prior, prior_metric=metric)
+    for kind, scale in (("energy", 0.1), ("forces", 1.0)):
+        rows = rng.normal(size=(count, 25))
+        targets = rows @ truth + scale * noise * rng.normal(size=count)
+        numbers, ones = np.arange(count), np.ones(count)
+        equations.kept[kind] = FewRows(rows, targets, ones, numbers % 4, numbers)
+        equations.use_kept(kind, targets, ones > 0)
+    return equations
+
+
 def test_the_share_of_another_potential_is_chosen(rng: np.random.Generator) -> None:
     """One that is twice too strong and right otherwise is halved, unless a prior has a metric."""
     settings, found = FitSettings(energy_weight=10.0), {}
     for name, metric in (("plain", None), ("metric", np.eye(25))):
-        equations = noisy(rng, 0.3)
-        equations.prior_mean = 2.0 * np.concatenate([np.ones(5), np.zeros(20)])
-        equations.prior_metric = metric
-        found[name] = tune(equations, settings, start_choice(settings, correction=True)).choice
-    assert (found["plain"].share, found["metric"].share) == (0.5, 1.0)
-    assert found["plain"].regularisation > 0.1
+        equations = corrected(rng, 0.3, metric)
+        found[name] = tune(equations, settings, start_choice(settings, correction=True))
+    assert (found["plain"].choice.share, found["metric"].choice.share) == (0.5, 1.0)
+    assert found["plain"].share == pytest.approx(0.5, abs=0.1)
+    assert found["plain"].choice.regularisation > 0.1
+    assert found["metric"].blend == ((1.0, found["metric"].choice),)
+
+
+def test_the_less_labels_tell_the_more_choices_are_averaged(rng: np.random.Generator) -> None:
+    truth = np.concatenate([np.ones(5), np.zeros(20)])
+    errors, sizes = [], []
+    for noise in (1.0, 1e-3):
+        equations = corrected(rng, noise)
+        tuned = tune(equations, FitSettings(), start_choice(FitSettings(), correction=True))
+        weights = [weight for weight, _ in tuned.blend]
+        assert sum(weights) == pytest.approx(1.0)
+        assert min(weights) > 0.0
+        assert tuned.choice == max(tuned.blend, key=lambda member: member[0])[1]
+        assert tuned.score == cross_validation_score(equations, tuned.choice)
+        mean = sum(weight * equations.solve(choice) for weight, choice in tuned.blend)
+        np.testing.assert_allclose(tuned.mean(equations.solve), mean)
+        errors.append(np.abs(mean - truth).max())
+        # As many as would have equal weights.
+        sizes.append(1.0 / np.square(weights).sum())
+    assert errors[1] < errors[0]
+    assert sizes[1] < sizes[0]
+
+
+def test_given_numbers_are_the_same_in_all_that_is_averaged(rng: np.random.Generator) -> None:
+    settings = FitSettings(energy_weight=7.0, smoothness=1.5)
+    start = start_choice(settings, correction=True)
+    blend = tune(corrected(rng, 0.3), settings, start).blend
+    assert len(blend) > 1
+    assert {(one.weights.energy, one.smoothness) for _, one in blend} == {(7.0, 1.5)}
+    fixed = FitSettings(regularisation=0.05)
+    start = start_choice(fixed, correction=True)
+    tuned = tune(corrected(rng, 0.3), fixed, start)
+    assert tuned.blend == ((1.0, tuned.choice),)
+    assert (tuned.choice.regularisation, tuned.choice.share) == (0.05, 1.0)
+
+
+def test_standard_errors_are_those_of_repeated_samples(rng: np.random.Generator) -> None:
+    """Of a score and of a difference of scores, the errors of structures being drawn anew."""
+
+    def drawn() -> tuple[HeldOutErrors, HeldOutErrors]:
+        first, change = rng.exponential(size=(2, 200))
+        weights = {"energy": np.ones(200)}
+        second = first * (1.0 + 0.2 * change)
+        return HeldOutErrors({"energy": first}, weights), HeldOutErrors({"energy": second}, weights)
+
+    pairs = [drawn() for _ in range(500)]
+    scores = np.array([[one.score, other.score] for one, other in pairs])
+    expected = scores[:, 0].std()
+    assert np.mean([one.standard_error for one, _ in pairs]) == pytest.approx(expected, rel=0.1)
+    expected = (scores[:, 1] - scores[:, 0]).std()
+    assert np.mean([b.deviation(a) for a, b in pairs]) == pytest.approx(expected, rel=0.1)

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from aiida_autopipe.core.ace.active_set import ActiveSet
 from aiida_autopipe.core.ace.calibration import HeldOut, calibration, evaluate_held_out
 from aiida_autopipe.core.ace.candidates import Candidates
+from aiida_autopipe.core.ace.cross_validation import fold_solutions
 from aiida_autopipe.core.ace.environments import shortest_distances
 from aiida_autopipe.core.ace.equations import Choice, Equations
 from aiida_autopipe.core.ace.final import final_equations
@@ -35,7 +36,7 @@ from aiida_autopipe.core.ace.search import Search, SearchRecord, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.ace.spool import active_sets
 from aiida_autopipe.core.ace.structure_checks import check_structures
-from aiida_autopipe.core.ace.tuning import fold_solutions
+from aiida_autopipe.core.ace.tuning import Tuned
 from aiida_autopipe.core.ace.zbl import ZBL, default_zbl
 from aiida_autopipe.core.dataset import Dataset
 from aiida_autopipe.core.errors import DataError, InputError
@@ -130,8 +131,8 @@ def fit_ace(
         folds = data.deal(settings.n_folds, rng)
         candidates = Candidates(data, folds, settings, rng, threads)
         trial, record = _best_trial(candidates, prior, started)
-        equations, choice, notes = final_equations(candidates, trial, settings, threads)
-        mean = equations.solve(choice)
+        equations, tuned, notes = final_equations(candidates, trial, settings, threads)
+        mean = tuned.mean(equations.solve)
         sets = active_sets(
             train,
             trial.basis,
@@ -143,16 +144,18 @@ def fit_ace(
         inverses = {element: chosen.inverse for element, chosen in sets.items()}
         references = data.reference_energies
         potential = ACEPotential(trial.basis, mean, references, inverses, zbl=data.zbl)
-        solutions = fold_solutions(equations, choice, threads=threads)
-        held_out = [replace(potential, coefficients=c, inverse_active_set=None) for c in solutions]
+        held_out = [
+            replace(potential, coefficients=mean, inverse_active_set=None)
+            for mean in _fold_means(equations, tuned, threads)
+        ]
         parity = _parity(train, test, potential, held_out, folds, threads)
         metrics = {part: values.metrics() for part, values in parity.items()}
         if prior is not None:
             metrics |= _prior_metrics(train, test, replace(prior, reference_energies=references))
-        posterior = _posterior(equations, choice, mean, metrics)
+        posterior = _posterior(equations, tuned.choice, mean, metrics)
     chosen = {
         "reference_energies_from": source,
-        **_chosen(trial, record, choice, data.zbl, prior),
+        **_chosen(trial, record, tuned, data.zbl, prior),
         "pseudo_rows": {element: a.n_pseudo for element, a in sets.items()},
         "notes": notes,
     }
@@ -163,7 +166,7 @@ def fit_ace(
 def _chosen(
     trial: Trial,
     record: SearchRecord,
-    choice: Choice,
+    tuned: Tuned,
     zbl: ZBL | None,
     prior: ACEPotential | None,
 ) -> dict[str, Any]:
@@ -173,13 +176,20 @@ def _chosen(
         "max_rank": trial.shape.max_rank,
         "functions_per_element": int(np.diff(trial.basis.offsets).max()),
         "n_functions": trial.basis.n_functions,
-        **choice.as_settings(),
-        **({} if prior is None else {"prior_share": choice.share}),
+        **tuned.choice.as_settings(),
+        **({} if prior is None else {"prior_share": tuned.share}),
         "zbl_inner": None if zbl is None else zbl.inner,
         "zbl_outer": None if zbl is None else zbl.outer,
         "candidates": record.candidates,
         "search_ended": record.ended,
     }
+
+
+def _fold_means(equations: Equations, tuned: Tuned, threads: int) -> list[Array]:
+    """The coefficients without each fold in turn; none with a single fold."""
+    if equations.n_folds < 2:
+        return []
+    return list(tuned.mean(lambda one: np.array(fold_solutions(equations, one, threads=threads))))
 
 
 def _check_test(train: Dataset, test: Dataset | None, cutoff: float, threads: int) -> None:

@@ -1,22 +1,26 @@
-"""Cross validation: the weights of energies and the prior that predict held-out labels best."""
+"""The weights of energies and the prior that predict held-out labels best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.ace.equations import KINDS, Choice, Equations, RowWeights, row_errors
-from aiida_autopipe.core.ace.parallel import in_threads
+from aiida_autopipe.core.ace.cross_validation import (
+    FoldSystems,
+    HeldOutErrors,
+    held_out_errors,
+)
+from aiida_autopipe.core.ace.equations import Choice, Equations, RowWeights
 from aiida_autopipe.core.ace.settings import FitSettings
 
 Array = NDArray[np.float64]
 
 ENERGY_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 SMOOTHNESSES = (0.0, 1.0, 2.0, 3.0, 4.0)
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRONGEST, WEAKEST = 3, -12
 STRESS_TO_ENERGY_WEIGHTS = (0.05, 0.02, 0.01, 0.005)
 
@@ -24,22 +28,51 @@ _START_ENERGY_WEIGHT = 100.0
 _START_REGULARISATION = 1e-8
 _START_CORRECTION = 1e-3
 _START_SMOOTHNESS = 2.0
-#: A prior this much worse (0.5 % of the errors) but stronger is preferred: it extrapolates better.
+#: A prior that is worse by this much (0.5 % of the errors), or by no more than the standard error
+#: of the difference, but stronger is preferred: it extrapolates better, and few labels tell little.
 _TOLERANCE = 0.005
 # How often the numbers of the prior are gone through for given weights.
 _PASSES = 3
-# How much the log errors of the kinds count: forces drive MD, and their error is known best.
-_IMPORTANCE = {"energy": 1.0, "forces": 2.0, "stress": 1.0}
-# Errors below this (eV or eV/Å) are below any label's own noise; keeps exact data out of log 0.
-_SMALLEST_ERROR = 1e-8
+# The choices that a correction of another potential is averaged over; those with less than a share
+# of the largest weight are left out.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_ENERGY_WEIGHTS, _SMOOTHNESSES, _DECADES = (
+    (30.0, 100.0, 300.0),
+    (2.0, 4.0),
+    range(-5, STRONGEST + 1),
+)
+_LEAST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A choice and its cross-validation score: the mean log error, lower is better."""
+    """A choice and its cross-validation score: the mean log error, lower is better.
+
+    blend: weights that add up to 1, and the choices whose solutions with these weights make up the
+    potential. It is the choice alone, or everything that held-out labels do not tell from it.
+    """
 
     choice: Choice
     score: float
+    blend: tuple[tuple[float, Choice], ...]
+
+    @classmethod
+    def alone(cls, choice: Choice, score: float) -> Tuned:
+        return cls(choice, score, ((1.0, choice),))
+
+    @property
+    def share(self) -> float:
+        """Of another potential that is kept."""
+        return sum(weight * choice.share for weight, choice in self.blend)
+
+    def changed(self, change: Callable[[Choice], Choice]) -> Tuned:
+        """The same with every choice changed."""
+        blend = tuple((weight, change(choice)) for weight, choice in self.blend)
+        return Tuned(change(self.choice), self.score, blend)
+
+    def mean(self, solve: Callable[[Choice], Array]) -> Array:
+        """Solutions of the choices with their weights."""
+        return np.asarray(sum(weight * solve(choice) for weight, choice in self.blend))
 
 
 def start_choice(settings: FitSettings, correction: bool = False) -> Choice:
@@ -72,22 +105,25 @@ def tune(
     """Fill in what the settings leave open: step by step the weight of energies that has the best
     cross-validation score with the prior that suits it, which is found by coordinate search.
 
-    Where the mean of the prior is another potential and the prior has no metric, the share of it
-    that is kept is chosen in the same way, from all of it downwards.
+    Where the mean of the prior is another potential and the prior has no metric, all of these and
+    the share of it that is kept come from a grid instead, see `_averaged`.
 
     ``start`` is a choice to begin from, such as that of a similar basis. Without folds the numbers
     stay where they begin, with a score of 0.
     """
     choice = start_choice(settings) if start is None else start
     if equations.n_folds < 2:
-        return Tuned(choice, 0.0)
-    scores: dict[Choice, float] = {}
-    systems = _FoldSystems(equations, threads)
+        return Tuned.alone(choice, 0.0)
+    known: dict[Choice, HeldOutErrors] = {}
+    systems = FoldSystems(equations, threads)
+
+    def errors(candidate: Choice) -> HeldOutErrors:
+        if candidate not in known:
+            known[candidate] = held_out_errors(equations, candidate, systems, threads)
+        return known[candidate]
 
     def score(candidate: Choice) -> float:
-        if candidate not in scores:
-            scores[candidate] = cross_validation_score(equations, candidate, systems, threads)
-        return scores[candidate]
+        return errors(candidate).score
 
     def settled(candidate: Choice) -> Choice:
         """With the prior that suits its weights best."""
@@ -104,19 +140,45 @@ def tune(
         weighted = _energy_weighted(candidate, steps, settings)
         return None if weighted is None else settled(weighted)
 
-    def shared(candidate: Choice, steps: int) -> Choice | None:
-        share = _moved(candidate.share, SHARES, steps)
-        return None if share is None else settled(replace(candidate, share=share))
-
+    weighs = settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds)
+    corrects = equations.prior_mean.any() and equations.prior_metric is None
+    if corrects and settings.regularisation is None:
+        return _averaged(list(_grid(choice, settings, weighs)), errors)
     prior_moves = _prior_moves(settings)
     choice = settled(choice)
-    if settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds):
+    if weighs:
         choice = _line_search(choice, reweighted, score)
     if settings.regularisation is None:
-        if equations.prior_mean.any() and equations.prior_metric is None:
-            choice = _line_search(choice, shared, score)
-        choice = _strongest(choice, score)
-    return Tuned(choice, score(choice))
+        choice = _strongest(choice, errors)
+    return Tuned.alone(choice, score(choice))
+
+
+def _grid(choice: Choice, settings: FitSettings, weighs: bool) -> Iterator[Choice]:
+    """Corrections of another potential, for one weight of energies after the other."""
+    ratio = choice.weights.stress / max(choice.weights.energy, 1e-300)
+    smoothnesses = _SMOOTHNESSES if settings.smoothness is None else (settings.smoothness,)
+    for energy in _ENERGY_WEIGHTS if weighs else (choice.weights.energy,):
+        weights = row_weights(energy, settings, ratio)
+        for share, smoothness, decade in product(_SHARES, smoothnesses, _DECADES):
+            yield Choice(weights, 10.0**decade, smoothness, share)
+
+
+def _averaged(grid: list[Choice], errors: Callable[[Choice], HeldOutErrors]) -> Tuned:
+    """The best choice, and all with weights that fall by e for every standard error of the score.
+
+    A correction is learnt from few labels. These leave open which of many different choices is
+    best, and what the best one happens to be makes a large difference; their mean does not depend
+    on it.
+    """
+    found = [errors(choice) for choice in grid]
+    scores = np.array([one.score for one in found])
+    best = int(np.argmin(scores))
+    width = max(found[best].standard_error, 1e-12)
+    weights = np.exp((scores[best] - scores) / width)
+    weights[weights < _LEAST_WEIGHT] = 0.0
+    weights /= weights.sum()
+    blend = ((float(w), choice) for w, choice in zip(weights, grid, strict=True) if w > 0)
+    return Tuned(grid[best], float(scores[best]), tuple(blend))
 
 
 Move = Callable[[Choice, int], Choice | None]
@@ -173,85 +235,12 @@ def _line_search(choice: Choice, move: Move, score: Callable[[Choice], float]) -
     return choice
 
 
-def _strongest(choice: Choice, score: Callable[[Choice], float]) -> Choice:
+def _strongest(choice: Choice, errors: Callable[[Choice], HeldOutErrors]) -> Choice:
     """The strongest prior that is as good within the tolerance."""
-    limit = score(choice) + _TOLERANCE
-    while (stronger := _regularised(choice, 1)) is not None and score(stronger) <= limit:
+    best = errors(choice)
+    while (stronger := _regularised(choice, 1)) is not None:
+        other = errors(stronger)
+        if not other.score <= best.score + max(_TOLERANCE, other.deviation(best)):
+            break
         choice = stronger
     return choice
-
-
-class _FoldSystems:
-    """Matrices of all folds but one for the row weights asked for last."""
-
-    def __init__(self, equations: Equations, threads: int) -> None:
-        self._equations, self._threads = equations, threads
-        self._weights: RowWeights | None = None
-        self._systems: list[tuple[Array, Array]] = []
-
-    def of(self, weights: RowWeights) -> list[tuple[Array, Array]]:
-        if weights != self._weights:
-            folds = range(self._equations.n_folds)
-            self._systems = []
-            self._systems = list(
-                in_threads(lambda k: self._equations.assemble(weights, k), folds, self._threads)
-            )
-            self._weights = weights
-        return self._systems
-
-
-def fold_solutions(
-    equations: Equations,
-    choice: Choice,
-    systems: _FoldSystems | None = None,
-    threads: int = 1,
-) -> list[Array]:
-    """The coefficients fitted without each fold in turn; none with a single fold.
-
-    Where the other folds say nothing about the potential, they are those of the prior.
-    """
-    if equations.n_folds < 2:
-        return []
-
-    def solution(fold: int) -> Array:
-        if equations.qr or systems is None:
-            return equations.solve(choice, without=fold)
-        matrix, right = systems.of(choice.weights)[fold]
-        if not matrix.any():
-            return equations.mean(choice)
-        return equations.solve_sums(matrix, right, choice)
-
-    if systems is not None and not equations.qr:
-        systems.of(choice.weights)
-    return list(in_threads(solution, range(equations.n_folds), threads))
-
-
-def cross_validation_score(
-    equations: Equations,
-    choice: Choice,
-    systems: _FoldSystems | None = None,
-    threads: int = 1,
-    kinds: Collection[str] = KINDS,
-) -> float:
-    """Weighted mean over kinds of label of the log error on the folds left out; lower is better.
-
-    A sum of logarithms weighs relative gains, whatever the units: 2 % better energies pay for 1 %
-    worse forces. Errors are mean absolute ones where rows were kept, so that a few
-    odd structures do not decide; else root mean squares.
-    """
-    solutions = fold_solutions(equations, choice, systems, threads)
-    total, importance = 0.0, 0.0
-    for kind in equations.kinds:
-        if kind not in kinds or choice.weights.of(kind) == 0:
-            continue
-        if kind in equations.kept:
-            errors, weight = row_errors(equations.kept[kind], solutions)
-            # The weights of rows are those of squares.
-            root = np.sqrt(weight)
-            error = float(np.abs(errors) @ root / root.sum())
-        else:
-            parts = [equations.mean_square(kind, k, c) for k, c in enumerate(solutions)]
-            error = float(np.sqrt(sum(part[0] for part in parts) / sum(part[1] for part in parts)))
-        total += _IMPORTANCE[kind] * np.log(error + _SMALLEST_ERROR)
-        importance += _IMPORTANCE[kind]
-    return float(total / importance) if importance else 0.0
