@@ -6,6 +6,7 @@ reference energy is fitted to the few labels; a fit of the few labels alone; and
 that starts from the base. The data are those of the tests, made by `delta_data.py`.
 
     python benchmarks/delta.py --labels 5 10 20 --seeds 3 --json
+    python benchmarks/delta.py --labels 20 --seeds 24 --shuffle
 """
 
 import argparse
@@ -51,8 +52,11 @@ def won(errors: dict[str, Errors]) -> bool:
     return all(min(METHODS, key=lambda method: errors[method][key]) == "delta" for key in KEYS)
 
 
-def measure(data: Path, labels: list[int], seeds: int, settings: FitSettings) -> dict[str, Any]:
-    """The comparison for several numbers of labels, drawn anew for every seed."""
+def measure(
+    data: Path, labels: list[int], seeds: int, settings: FitSettings, shuffle: bool
+) -> dict[str, Any]:
+    """The comparison for several numbers of labels, drawn anew for every seed; from those to test
+    as well and tested on as many others, with ``shuffle``."""
     many, few, test = (
         read_dataset(data / f"{name}.extxyz") for name in ("base", "target_train", "target_test")
     )
@@ -61,8 +65,14 @@ def measure(data: Path, labels: list[int], seeds: int, settings: FitSettings) ->
     for n in labels:
         results = []
         for seed in range(seeds):
-            chosen = np.random.default_rng(seed).permutation(len(few))[:n]
-            results.append(compare(fitted.potential, few[chosen], test, settings, seed))
+            rng = np.random.default_rng(seed)
+            known, unknown = few, test
+            if shuffle:
+                order = rng.permutation(len(few) + len(test))
+                both = Dataset.concatenate([few, test])
+                known, unknown = both[order[: len(few)]], both[order[len(few) :]]
+            chosen = rng.permutation(len(known))[:n]
+            results.append(compare(fitted.potential, known[chosen], unknown, settings, seed))
         rows[str(n)] = {**average(results), "seeds_won": sum(map(won, results))}
     return {
         "base_labels": len(many),
@@ -96,12 +106,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the three files")
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--shuffle", action="store_true", help="divide labels and test anew for every seed"
+    )
     parser.add_argument("--functions", type=int, default=600, help="most functions of a basis")
     parser.add_argument("--search", type=int, default=10, help="most bases to compare in a fit")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     settings = FitSettings(max_functions=options.functions, search=options.search)
-    result = measure(options.data, options.labels, options.seeds, settings)
+    result = measure(options.data, options.labels, options.seeds, settings, options.shuffle)
     if options.json:
         print(json.dumps(result))
     else:

@@ -38,11 +38,10 @@ _DEFAULT_RANK = 4
 # Energy and stress rows of the sample are kept, seven for each structure.
 _SAMPLED_STRUCTURES = 3000
 _JUDGED_ATOMS = 4000
-# Numbers to learn from for each function of a prior from which on they can tell which share of it
-# to keep. With fewer, cross validation says little, and the metric of the prior holds corrections
-# back (silicon: better with 3 and 5 labels of 8 atoms for 600 functions, equal with 10, worse with
-# 15 and 20).
-_ENOUGH_ROWS = 0.5
+# Numbers to learn from for each function of a prior from which on corrections are compared by cross
+# validation. With fewer it says little, and the metric of the prior holds corrections back (silicon
+# with 600 functions: better with 3 labels of 8 atoms, worse with 5 and 10).
+_ENOUGH_ROWS = 0.2
 
 Array = NDArray[np.float64]
 

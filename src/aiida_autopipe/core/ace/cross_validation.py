@@ -84,20 +84,21 @@ class HeldOutErrors:
         1 % worse forces. Errors are mean absolute ones where rows were kept, so that a few odd
         structures do not decide; else root mean squares.
         """
-        logs = {
-            kind: np.log(self.sums[kind].sum() / self.weights[kind].sum() + _SMALLEST_ERROR)
-            for kind in self.sums
-        }
+        logs = {kind: np.log(self.mean(kind) + _SMALLEST_ERROR) for kind in self.sums}
         return sum(float(self._shares[kind] * logs[kind]) for kind in logs)
+
+    def mean(self, kind: str) -> float:
+        """Weighted mean error of a kind, eV per atom or eV/Å."""
+        return float(self.sums[kind].sum() / self.weights[kind].sum())
 
     def deviation(self, other: HeldOutErrors) -> float:
         """Standard error of the difference to the score of ``other``, the structures being a
         sample."""
         mine, its = self._influences, other._influences
-        size = max(len(mine), len(its))
-        return float(
-            np.linalg.norm(np.pad(mine, (0, size - len(mine))) - np.pad(its, (0, size - len(its))))
-        )
+        difference = np.zeros(max(len(mine), len(its)))
+        difference[: len(mine)] += mine
+        difference[: len(its)] -= its
+        return float(np.linalg.norm(difference))
 
     @property
     def standard_error(self) -> float:

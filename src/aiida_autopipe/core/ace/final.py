@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
 from aiida_autopipe.core.ace.candidates import Candidates
-from aiida_autopipe.core.ace.cross_validation import cross_validation_score
+from aiida_autopipe.core.ace.cross_validation import HeldOutErrors, held_out_errors
 from aiida_autopipe.core.ace.equations import Choice, Equations
 from aiida_autopipe.core.ace.search import Trial
 from aiida_autopipe.core.ace.settings import FitSettings
@@ -14,12 +15,10 @@ from aiida_autopipe.core.ace.stress_screen import StressScreen, screen_stress
 from aiida_autopipe.core.ace.tuning import (
     STRESS_TO_ENERGY_WEIGHTS,
     Tuned,
+    nearest_stress_ratio,
     row_weights,
     tune,
 )
-
-# How much worse energies and forces may become for the sake of stresses (mean log error).
-_WORTH_STRESS = 0.05
 
 
 def final_equations(
@@ -38,8 +37,9 @@ def final_equations(
         )
     screen = None
     if "stress" in equations.kept:
+        alone = held_out_errors(equations, tuned.choice, threads=threads)
         screen = _use_stresses(candidates, equations, tuned.choice)
-        tuned = _weigh_stresses(equations, tuned, settings, threads)
+        tuned = _weigh_stresses(equations, tuned.choice, alone, settings, threads)
     if not candidates.is_everything:
         whole = candidates.everything(trial, screen)
         # The prior does not grow with the data, the diagonal it is relative to does.
@@ -68,24 +68,24 @@ def _use_stresses(candidates: Candidates, equations: Equations, choice: Choice) 
 
 
 def _weigh_stresses(
-    equations: Equations, alone: Tuned, settings: FitSettings, threads: int
+    equations: Equations, choice: Choice, alone: HeldOutErrors, settings: FitSettings, threads: int
 ) -> Tuned:
-    """Tuned with the largest weight of stresses that leaves energies and forces nearly as good as
-    they are ``alone``; else with the weight that harms them least.
+    """Tuned with all labels; ``alone`` are the errors of the others without stresses.
 
-    Stresses are the least certain of labels, even those that do not contradict the others.
+    The six components of a stress together count like one energy, each in units of its held-out
+    error, or less. Where energies are fitted far better than stresses, a stress would else outweigh
+    them, with what is wrong with it.
     """
-    if settings.stress_weight is not None:
-        return tune(equations, settings, alone.choice, threads)
-    others = [kind for kind in equations.kinds if kind != "stress"]
-    least, best, choice = float("inf"), alone, alone.choice
-    for ratio in STRESS_TO_ENERGY_WEIGHTS:
-        weights = row_weights(choice.weights.energy, settings, ratio)
-        tuned = tune(equations, settings, replace(choice, weights=weights), threads)
-        choice = tuned.choice
-        score = cross_validation_score(equations, choice, threads=threads, kinds=others)
-        if score - alone.score < least:
-            least, best = score - alone.score, tuned
-        if least <= _WORTH_STRESS:
-            break
-    return best
+    tuned = tune(equations, settings, choice, threads)
+    open_weight = settings.stress_weight is None and settings.energy_weight != 0
+    if not open_weight or equations.n_folds < 2 or "energy" not in alone.sums:
+        return tuned
+    errors = held_out_errors(equations, tuned.choice, threads=threads)
+    if "stress" not in errors.sums:
+        return tuned
+    wanted = alone.mean("energy") / max(errors.mean("stress"), 1e-300) / math.sqrt(6.0)
+    ratio = nearest_stress_ratio(wanted)
+    if ratio == STRESS_TO_ENERGY_WEIGHTS[0]:
+        return tuned
+    weights = row_weights(tuned.choice.weights.energy, settings, ratio)
+    return tune(equations, settings, replace(tuned.choice, weights=weights), threads)

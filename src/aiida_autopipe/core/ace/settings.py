@@ -35,7 +35,7 @@ class FitSettings:
         energy_weight: factor on residuals in eV/atom; None = by cross validation.
         force_weight: factor on residuals in eV/Å.
         stress_weight: factor on residuals of the virial per atom in eV/atom; None = 0.05 times
-            the energy weight; 0 leaves stresses out.
+            the energy weight, less where energies are fitted far better; 0 leaves stresses out.
         energy_scale: eV/atom above the lowest energy at which a structure counts half; 0 = never.
         force_scale: eV/Å at which the square of a residual counts half; 0 = never.
         regularisation: ridge parameter relative to the scaled columns; None = by cross validation.

@@ -45,12 +45,10 @@ class RightMatrix:
     """A matrix (K, N) that others are multiplied with.
 
     Attributes:
-        n_columns: N.
         tile: rows of a tile of the left matrices.
         panels: (panels, K, COLUMNS), filled up with zeros; for BLAS (K, N).
     """
 
-    n_columns: int
     tile: int
     panels: Singles
 
@@ -59,10 +57,10 @@ class RightMatrix:
         """Ready for products with the kernel, or with BLAS."""
         n_rows, n_columns = matrix.shape
         if not wide:
-            return cls(n_columns, 1, matrix)
+            return cls(1, matrix)
         filled = np.pad(matrix, ((0, 0), (0, -n_columns % COLUMNS)))
         panels = filled.reshape(n_rows, -1, COLUMNS).swapaxes(0, 1)
-        return cls(n_columns, TILE, np.ascontiguousarray(panels))
+        return cls(TILE, np.ascontiguousarray(panels))
 
     def empty_tiles(self, n: int) -> Singles:
         """(tiles, K, tile) for n rows of a left matrix: row i is [i // tile, :, i % tile]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -9,11 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_autopipe.core.ace.cross_validation import (
-    FoldSystems,
-    HeldOutErrors,
-    held_out_errors,
-)
+from aiida_autopipe.core.ace.cross_validation import FoldSystems, HeldOutErrors, held_out_errors
 from aiida_autopipe.core.ace.equations import Choice, Equations, RowWeights
 from aiida_autopipe.core.ace.settings import FitSettings
 
@@ -22,7 +19,7 @@ Array = NDArray[np.float64]
 ENERGY_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 SMOOTHNESSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 STRONGEST, WEAKEST = 3, -12
-STRESS_TO_ENERGY_WEIGHTS = (0.05, 0.02, 0.01, 0.005)
+STRESS_TO_ENERGY_WEIGHTS = (0.05, 0.032, 0.02, 0.0125, 0.008, 0.005)
 
 _START_ENERGY_WEIGHT = 100.0
 _START_REGULARISATION = 1e-8
@@ -36,11 +33,8 @@ _PASSES = 3
 # The choices that a correction of another potential is averaged over; those with less than a share
 # of the largest weight are left out.
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_ENERGY_WEIGHTS, _SMOOTHNESSES, _DECADES = (
-    (30.0, 100.0, 300.0),
-    (2.0, 4.0),
-    range(-5, STRONGEST + 1),
-)
+_ENERGY_WEIGHTS, _SMOOTHNESSES = (30.0, 100.0, 300.0), (2.0, 4.0)
+_DECADES = range(-5, STRONGEST + 1)
 _LEAST_WEIGHT = 0.01
 
 
@@ -58,6 +52,7 @@ class Tuned:
 
     @classmethod
     def alone(cls, choice: Choice, score: float) -> Tuned:
+        """A choice that is not blended with others."""
         return cls(choice, score, ((1.0, choice),))
 
     @property
@@ -97,6 +92,11 @@ def row_weights(
     stress = settings.stress_weight
     stress = energy * stress_ratio if stress is None else stress
     return RowWeights(energy=energy, forces=settings.force_weight, stress=stress)
+
+
+def nearest_stress_ratio(ratio: float) -> float:
+    """The number of the list nearest to one, so that rounding does not make two choices of one."""
+    return min(STRESS_TO_ENERGY_WEIGHTS, key=lambda known: abs(math.log(known / max(ratio, 1e-9))))
 
 
 def tune(
@@ -206,9 +206,7 @@ def _energy_weighted(choice: Choice, steps: int, settings: FitSettings) -> Choic
     energy = _moved(weights.energy, ENERGY_WEIGHTS, steps)
     if energy is None:
         return None
-    # The very number of the list, so that rounding does not make two choices of one.
-    ratio = weights.stress / weights.energy
-    ratio = min(STRESS_TO_ENERGY_WEIGHTS, key=lambda known: abs(known - ratio))
+    ratio = nearest_stress_ratio(weights.stress / weights.energy)
     return replace(choice, weights=row_weights(energy, settings, ratio))
 
 
