@@ -152,7 +152,7 @@ def test_triangular_factors_give_the_same_errors(
     report = tmp_path / "fit.json"
     chosen = base[1]["settings"]
     arguments = ["fit", str(train), "-o", str(tmp_path / "cu.yace"), *FAST, "--zbl"]
-    for name in ("energy_weight", "regularisation", "smoothness"):
+    for name in ("energy_weight", "stress_weight", "regularisation", "smoothness"):
         arguments += [f"--{name.replace('_', '-')}", repr(chosen[name])]
     assert invoke([*arguments, "--solver", "qr", "--json", str(report)]) == 0
     answer = json.loads(report.read_text())

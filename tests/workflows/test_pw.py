@@ -159,7 +159,7 @@ def test_a_failure_known_from_elsewhere_is_not_repeated(run: Any) -> None:
 def test_walltime_goes_on_from_where_it_stopped(run: Any) -> None:
     """A limit in the input that is far too short is raised until it is enough."""
     rescue, node = run("fe_tinymag", changes={
-        "CONTROL": {"max_seconds": 0.4}, "SYSTEM": {"starting_magnetization": [0.5]},
+        "CONTROL": {"max_seconds": 0.1}, "SYSTEM": {"starting_magnetization": [0.5]},
     })  # fmt: skip
     assert node.is_finished_ok
     assert "walltime" in rescue["steps"][0]["failure"]

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 )
 @click.option("--force-weight", type=float, help="Weight of forces.  [default: 1]")
 @click.option(
-    "--stress-weight", type=float, help="Weight of stresses.  [default: at most 0.05 of the energies']"
+    "--stress-weight",
+    type=float,
+    help="Weight of stresses.  [default: at most 0.05 of the energies']",
 )
 @click.option("--regularisation", type=float, help="Ridge.  [default: cross validation]")
 @click.option("--smoothness", type=float, help="Decay of the prior.  [default: cross validation]")

@@ -91,29 +91,15 @@ class HeldOutErrors:
         """Weighted mean error of a kind, eV per atom or eV/Å."""
         return float(self.sums[kind].sum() / self.weights[kind].sum())
 
-    def deviation(self, other: HeldOutErrors) -> float:
-        """Standard error of the difference to the score of ``other``, the structures being a
-        sample."""
-        mine, its = self._influences, other._influences
-        difference = np.zeros(max(len(mine), len(its)))
-        difference[: len(mine)] += mine
-        difference[: len(its)] -= its
-        return float(np.linalg.norm(difference))
-
     @property
     def standard_error(self) -> float:
-        """Of the score."""
-        return float(np.linalg.norm(self._influences))
-
-    @property
-    def _influences(self) -> Array:
-        """(structures,) what each does to the score, to first order."""
-        found = np.zeros(max((len(sums) for sums in self.sums.values()), default=0))
+        """Of the score, the structures being a sample, from what each does to it."""
+        influences = np.zeros(max((len(sums) for sums in self.sums.values()), default=0))
         for kind, share in self._shares.items():
             sums, weights = self.sums[kind], self.weights[kind]
             part = sums / max(sums.sum(), _TINY) - weights / max(weights.sum(), _TINY)
-            found[: len(part)] += share * part
-        return found
+            influences[: len(part)] += share * part
+        return float(np.linalg.norm(influences))
 
     @property
     def _shares(self) -> dict[str, float]:

@@ -25,8 +25,7 @@ _START_ENERGY_WEIGHT = 100.0
 _START_REGULARISATION = 1e-8
 _START_CORRECTION = 1e-3
 _START_SMOOTHNESS = 2.0
-#: A prior that is worse by this much (0.5 % of the errors), or by no more than the standard error
-#: of the difference, but stronger is preferred: it extrapolates better, and few labels tell little.
+#: A prior this much worse (0.5 % of the errors) but stronger is preferred: it extrapolates better.
 _TOLERANCE = 0.005
 # How often the numbers of the prior are gone through for given weights.
 _PASSES = 3
@@ -149,7 +148,7 @@ def tune(
     if weighs:
         choice = _line_search(choice, reweighted, score)
     if settings.regularisation is None:
-        choice = _strongest(choice, errors)
+        choice = _strongest(choice, score)
     return Tuned.alone(choice, score(choice))
 
 
@@ -233,12 +232,9 @@ def _line_search(choice: Choice, move: Move, score: Callable[[Choice], float]) -
     return choice
 
 
-def _strongest(choice: Choice, errors: Callable[[Choice], HeldOutErrors]) -> Choice:
+def _strongest(choice: Choice, score: Callable[[Choice], float]) -> Choice:
     """The strongest prior that is as good within the tolerance."""
-    best = errors(choice)
-    while (stronger := _regularised(choice, 1)) is not None:
-        other = errors(stronger)
-        if not other.score <= best.score + max(_TOLERANCE, other.deviation(best)):
-            break
+    limit = score(choice) + _TOLERANCE
+    while (stronger := _regularised(choice, 1)) is not None and score(stronger) <= limit:
         choice = stronger
     return choice
