@@ -129,7 +129,7 @@ class Candidates:
         def judge(index: int, rows: Array, targets: Array) -> tuple[Array, NDArray[np.bool_]]:
             assert screen is not None
             contents = self.contents(np.array([index]))
-            corrected = screen.corrected(targets, contents.composition)
+            corrected = screen.corrected(rows, targets, contents.composition)
             return corrected, screen.used(rows, corrected)
 
         equations = self._empty(

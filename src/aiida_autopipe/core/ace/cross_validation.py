@@ -21,7 +21,7 @@ _TINY = 1e-300
 
 
 class FoldSystems:
-    """Matrices of all folds but one for the row weights asked for last."""
+    """Normal equations of all folds but one for the row weights asked for last."""
 
     def __init__(self, equations: Equations, threads: int) -> None:
         self._equations, self._threads = equations, threads
@@ -47,20 +47,21 @@ def fold_solutions(
 ) -> list[Array]:
     """The coefficients fitted without each fold in turn; none with a single fold.
 
-    Where the other folds say nothing about the potential, they are those of the prior.
+    With ``systems`` they solve these normal equations, however the sums are kept. Where the other
+    folds say nothing about the potential, they are those of the prior.
     """
     if equations.n_folds < 2:
         return []
 
     def solution(fold: int) -> Array:
-        if equations.qr or systems is None:
+        if systems is None:
             return equations.solve(choice, without=fold)
         matrix, right = systems.of(choice.weights)[fold]
         if not matrix.any():
             return equations.mean(choice)
         return equations.solve_sums(matrix, right, choice)
 
-    if systems is not None and not equations.qr:
+    if systems is not None:
         systems.of(choice.weights)
     return list(in_threads(solution, range(equations.n_folds), threads))
 

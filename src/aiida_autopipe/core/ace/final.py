@@ -62,7 +62,7 @@ def _use_stresses(candidates: Candidates, equations: Equations, choice: Choice) 
     rows = equations.kept["stress"]
     contents = candidates.contents(rows.structure[::6])
     screen = screen_stress(equations, choice, contents)
-    corrected = screen.corrected(rows.targets, contents.composition)
+    corrected = screen.corrected(rows.matrix, rows.targets, contents.composition)
     equations.use_kept("stress", corrected, screen.used(rows.matrix, corrected))
     return screen
 

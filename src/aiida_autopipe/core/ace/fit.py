@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from aiida_autopipe.core.ace.active_set import ActiveSet
 from aiida_autopipe.core.ace.calibration import HeldOut, calibration, evaluate_held_out
 from aiida_autopipe.core.ace.candidates import Candidates
-from aiida_autopipe.core.ace.cross_validation import fold_solutions
+from aiida_autopipe.core.ace.cross_validation import FoldSystems, fold_solutions
 from aiida_autopipe.core.ace.environments import shortest_distances
 from aiida_autopipe.core.ace.equations import Choice, Equations
 from aiida_autopipe.core.ace.final import final_equations
@@ -132,7 +132,7 @@ def fit_ace(
         candidates = Candidates(data, folds, settings, rng, threads)
         trial, record = _best_trial(candidates, prior, started)
         equations, tuned, notes = final_equations(candidates, trial, settings, threads)
-        mean = tuned.mean(equations.solve)
+        mean = tuned.mean(equations.solve, threads)
         sets = active_sets(
             train,
             trial.basis,
@@ -189,7 +189,9 @@ def _fold_means(equations: Equations, tuned: Tuned, threads: int) -> list[Array]
     """The coefficients without each fold in turn; none with a single fold."""
     if equations.n_folds < 2:
         return []
-    return list(tuned.mean(lambda one: np.array(fold_solutions(equations, one, threads=threads))))
+    # Those of many choices for normal equations only, as when the choices were compared.
+    systems = FoldSystems(equations, threads) if len(tuned.blend) > 1 else None
+    return list(tuned.mean(lambda one: np.array(fold_solutions(equations, one, systems, threads))))
 
 
 def _check_test(train: Dataset, test: Dataset | None, cutoff: float, threads: int) -> None:

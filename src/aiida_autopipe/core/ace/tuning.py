@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.cross_validation import FoldSystems, HeldOutErrors, held_out_errors
 from aiida_autopipe.core.ace.equations import Choice, Equations, RowWeights
+from aiida_autopipe.core.ace.parallel import in_threads
 from aiida_autopipe.core.ace.settings import FitSettings
 
 Array = NDArray[np.float64]
@@ -64,9 +65,11 @@ class Tuned:
         blend = tuple((weight, change(choice)) for weight, choice in self.blend)
         return Tuned(change(self.choice), self.score, blend)
 
-    def mean(self, solve: Callable[[Choice], Array]) -> Array:
+    def mean(self, solve: Callable[[Choice], Array], threads: int = 1) -> Array:
         """Solutions of the choices with their weights."""
-        return np.asarray(sum(weight * solve(choice) for weight, choice in self.blend))
+        weights, choices = zip(*self.blend, strict=True)
+        solutions = in_threads(solve, choices, threads)
+        return np.asarray(sum(w * solution for w, solution in zip(weights, solutions, strict=True)))
 
 
 def start_choice(settings: FitSettings, correction: bool = False) -> Choice:
@@ -114,7 +117,11 @@ def tune(
     if equations.n_folds < 2:
         return Tuned.alone(choice, 0.0)
     known: dict[Choice, HeldOutErrors] = {}
-    systems = FoldSystems(equations, threads)
+    corrects = equations.prior_mean.any() and equations.prior_metric is None
+    averaged = corrects and settings.regularisation is None
+    # Priors of corrections are strong, so that normal equations tell them apart exactly enough, and
+    # hundreds of QR factorisations would take minutes.
+    systems = FoldSystems(equations, threads) if averaged or not equations.qr else None
 
     def errors(candidate: Choice) -> HeldOutErrors:
         if candidate not in known:
@@ -140,8 +147,7 @@ def tune(
         return None if weighted is None else settled(weighted)
 
     weighs = settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds)
-    corrects = equations.prior_mean.any() and equations.prior_metric is None
-    if corrects and settings.regularisation is None:
+    if averaged:
         return _averaged(list(_grid(choice, settings, weighs)), errors)
     prior_moves = _prior_moves(settings)
     choice = settled(choice)
