@@ -92,8 +92,8 @@ def test_weight_and_prior_move_together(
     """In a valley of the score where every step in one of them alone leads uphill."""
 
     def valley(_: Equations, choice: Choice, *__: object) -> HeldOutErrors:
-        weight = tuning.ENERGY_WEIGHTS.index(choice.weights.energy) - 4
-        decade = round(np.log10(choice.regularisation)) + 7
+        weight = tuning.ENERGY_WEIGHTS.index(choice.weights.energy) - 8
+        decade = 2 * (round(np.log10(choice.regularisation)) + 7)
         error = np.exp(5.0 * abs(weight + decade) + 0.1 * abs(weight))
         return HeldOutErrors({"energy": np.array([error])}, {"energy": np.ones(1)})
 

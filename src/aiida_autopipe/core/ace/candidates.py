@@ -22,6 +22,7 @@ from aiida_autopipe.core.ace.search import Limits, Shape, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.ace.stress_screen import Contents, StressScreen
 from aiida_autopipe.core.ace.tuning import start_choice, tune
+from aiida_autopipe.core.ace.unit_check import check_units
 from aiida_autopipe.core.errors import InputError
 
 #: Where the search for a cutoff begins, in nearest-neighbour distances: beyond the third shell of
@@ -60,6 +61,7 @@ class Candidates:
         """Draw the sample; raises DataError when a cutoff is wanted and no atom has a neighbour."""
         self._data, self._folds, self._settings, self._threads = data, folds, settings, threads
         self.sample = _sample(data, settings.search_atoms, rng)
+        self._units_agree = False
 
     @property
     def is_everything(self) -> bool:
@@ -152,7 +154,8 @@ class Candidates:
     ) -> Trial:
         """Fill the equations and tune the choice.
 
-        Stresses wait until they are known to agree with energies and forces.
+        Stresses wait until they are known to agree with energies and forces. Raises DataError when
+        the units of these differ.
         """
         begun = time.monotonic()
         kinds = self._kinds()
@@ -171,6 +174,10 @@ class Candidates:
             },
             threads=self._threads,
         )
+        if not self._units_agree and "energy" in equations.kept:
+            structures = equations.kept["energy"].structure
+            check_units(equations, self._settings, self.contents(structures).composition)
+            self._units_agree = True
         tuned = tune(equations, self._settings, choice, self._threads)
         return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
 

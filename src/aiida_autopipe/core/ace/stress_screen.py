@@ -33,11 +33,10 @@ COMPONENTS = ("xx", "yy", "zz", "yz", "xz", "xy")
 _RIGHT = (3, 4, 5)
 _DIAGONAL = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 
-# Residuals beyond this many robust standard deviations contradict the rest.
+# Residuals beyond this many robust standard deviations contradict the rest, if they are also larger
+# than the standard deviation of such numbers: the fit is then worse than their mean. Labels of rare
+# structures (surfaces among bulk) are harder to fit than most, and no contradiction.
 _CONTRADICTION = 8.0
-# They must also be this share of the spread of such labels: a fit of few data may be very close to
-# most of them, and labels of extreme structures, which are harder to fit, are no contradiction.
-_LEAST_SHARE = 0.25
 # Cauchy weights 1 / (1 + (residual / (width scale))^2) between the rounds of the robust fit.
 _WIDTH, _ROUNDS = 3.0, 6
 # How often labels are put in order and the fit is repeated.
@@ -46,9 +45,10 @@ _PASSES = 2
 # what counts as a good residual: a fit is never perfect, and many labels make all its faults
 # certain. Smaller ones than the last number, in eV, matter to nobody.
 _CERTAIN, _LEAST_EXCESS = 8.0, 1e-4
-# Another order of the shear components must explain a label this much better, in this share of the
-# structures (and in this many), before an order is called wrong.
-_TIMES_BETTER, _SHARE, _AT_LEAST = 3.0, 0.03, 3
+# Another order of the shear components must explain labels this much better, in this share of the
+# structures (and in this many), before an order is called wrong; labels with residuals beyond the
+# standard deviations above and this part of the labels' own.
+_TIMES_BETTER, _SHARE, _AT_LEAST, _UNLIKELY = 3.0, 0.03, 3, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,22 +131,23 @@ def screen_stress(equations: Equations, choice: Choice, contents: Contents) -> S
     too few labels to tell constants from anything else.
     """
     rows = equations.kept["stress"]
-    screen = _screen(equations, choice, contents, rows)
-    order = _wrong_order(rows, screen)
+    screen, scale = _screen(equations, choice, contents, rows)
+    order = _wrong_order(rows, screen.coefficients, scale)
     if order is None:
         return screen
     # Half of the labels may have been wrong before.
     for _ in range(_PASSES):
         predicted = rows.matrix @ screen.coefficients
         targets, moved = _in_order(predicted, rows.targets, order)
-        screen = _screen(equations, choice, contents, replace(rows, targets=targets))
+        screen, _ = _screen(equations, choice, contents, replace(rows, targets=targets))
     return replace(screen, order=order, exchanged=float(moved.mean()))
 
 
 def _screen(
     equations: Equations, choice: Choice, contents: Contents, rows: FewRows
-) -> StressScreen:
-    """The outcome for labels that stay in the order they have."""
+) -> tuple[StressScreen, float]:
+    """The outcome for labels that stay in the order they have, and the robust standard deviation of
+    their residuals."""
     n_elements = contents.composition.shape[1]
     found, scale, excess = _robust_fit(equations, choice, rows, np.zeros((len(rows.targets), 0)))
     if equations.prior_metric is None:
@@ -156,10 +157,11 @@ def _screen(
             found, scale, excess = with_excess
     excess = excess if len(excess) else np.zeros(n_elements)
     pressure = float((contents.composition @ excess / contents.volume).mean()) / GPa
-    labels = rows.targets.reshape(-1, 6)
-    spread = np.repeat([np.std(labels[:, :3]), np.std(labels[:, 3:])], 3)
-    tolerance = np.maximum(_CONTRADICTION * scale, _LEAST_SHARE * spread)
-    return StressScreen(found, tolerance, None, 0.0, excess, pressure)
+    # Not of the labels, in which a few of another unit would make everything possible.
+    predicted = (rows.matrix @ found).reshape(-1, 6)
+    spread = np.repeat([np.std(predicted[:, :3]), np.std(predicted[:, 3:])], 3)
+    tolerance = np.maximum(_CONTRADICTION * scale, spread)
+    return StressScreen(found, tolerance, None, 0.0, excess, pressure), scale
 
 
 def _robust_fit(
@@ -198,14 +200,15 @@ def _robust_fit(
     return found[:size], scale, np.where(certain, found[size:], 0.0)
 
 
-def _wrong_order(rows: FewRows, screen: StressScreen) -> tuple[int, ...] | None:
+def _wrong_order(rows: FewRows, coefficients: Array, scale: float) -> tuple[int, ...] | None:
     """The order of the shear components that explains enough labels far better than the right one.
 
     Returns for yz, xz, xy the component in whose place each is found.
     """
-    predicted = rows.matrix @ screen.coefficients
+    predicted = rows.matrix @ coefficients
     right = _shear_errors(predicted, rows.targets, _RIGHT)
-    impossible = right > screen.tolerance[3]
+    spread = float(np.std(predicted.reshape(-1, 6)[:, 3:]))
+    impossible = right > max(_CONTRADICTION * scale, _UNLIKELY * spread)
     best, found = 0, None
     for order in permutations(_RIGHT):
         other = _shear_errors(predicted, rows.targets, order)

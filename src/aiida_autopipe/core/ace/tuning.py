@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -17,7 +18,11 @@ from aiida_autopipe.core.ace.settings import FitSettings
 
 Array = NDArray[np.float64]
 
-ENERGY_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+#: Four to a decade: errors of energies change by a tenth from one to the next, those of forces by
+#: half of that.
+ENERGY_WEIGHTS = tuple(step * 10.0**decade for decade in range(4) for step in (1.0, 1.8, 3.0, 5.6))[
+    :-1
+]
 SMOOTHNESSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 STRONGEST, WEAKEST = 3, -12
 STRESS_TO_ENERGY_WEIGHTS = (0.05, 0.032, 0.02, 0.0125, 0.008, 0.005)
@@ -141,9 +146,9 @@ def tune(
                 break
         return candidate
 
-    def reweighted(candidate: Choice, steps: int) -> Choice | None:
+    def reweighted(width: int, candidate: Choice, steps: int) -> Choice | None:
         # A prior that suits one weight makes another look bad, so that it moves along.
-        weighted = _energy_weighted(candidate, steps, settings)
+        weighted = _energy_weighted(candidate, width * steps, settings)
         return None if weighted is None else settled(weighted)
 
     weighs = settings.energy_weight is None and {"energy", "forces"} <= set(equations.kinds)
@@ -152,7 +157,8 @@ def tune(
     prior_moves = _prior_moves(settings)
     choice = settled(choice)
     if weighs:
-        choice = _line_search(choice, reweighted, score)
+        for width in (2, 1):
+            choice = _line_search(choice, partial(reweighted, width), score)
     if settings.regularisation is None:
         choice = _strongest(choice, score)
     return Tuned.alone(choice, score(choice))
