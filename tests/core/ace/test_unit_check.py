@@ -17,16 +17,15 @@ SILICON = Path(__file__).parent / "data" / "delta" / "target_train.extxyz"
 def labelled(
     rng: np.random.Generator, energy: float, forces: float, n_structures: int = 24
 ) -> tuple[Equations, np.ndarray]:
-    """10 functions; energies and forces of one truth times factors, and energies of two elements
-    on top of them. The forces have some noise."""
+    """10 functions; energies and forces of one truth times factors, and two families of structures
+    of which one is 5 eV higher. The forces have some noise."""
     truth, numbers = rng.normal(size=10), np.arange(n_structures)
     equations = Equations(np.ones(10), 4)
-    first = rng.uniform(size=n_structures)
-    composition = np.column_stack([first, 1.0 - first])
+    families = numbers % 2
     rows = {"energy": rng.normal(size=(n_structures, 10))}
     rows["forces"] = rng.normal(size=(9 * n_structures, 10))
     targets = {
-        "energy": energy * (rows["energy"] @ truth) + composition @ [30.0, -20.0],
+        "energy": energy * (rows["energy"] @ truth) + 5.0 * families,
         "forces": forces * (rows["forces"] @ truth) + 0.01 * rng.normal(size=9 * n_structures),
     }
     for kind, matrix in rows.items():
@@ -34,12 +33,12 @@ def labelled(
         ones = np.ones(len(matrix))
         equations.kept[kind] = FewRows(matrix, targets[kind], ones, structure % 4, structure)
         equations.use_kept(kind, targets[kind], ones > 0)
-    return equations, composition
+    return equations, families
 
 
-def refusal(equations: Equations, composition: np.ndarray) -> str:
+def refusal(equations: Equations, families: np.ndarray) -> str:
     try:
-        check_units(equations, FitSettings(), composition)
+        check_units(equations, FitSettings(), families)
     except DataError as error:
         return str(error)
     return ""
@@ -69,11 +68,24 @@ def test_few_structures_show_nothing() -> None:
     assert refusal(*labelled(np.random.default_rng(3), 1.0, -1.0, 11)) == ""
 
 
+def test_what_forces_know_nothing_about_is_not_held_against_them() -> None:
+    """Atoms far above crystals, and structures that are alone of their kind."""
+    equations, families = labelled(np.random.default_rng(3), 1.0, 1.0)
+    energies = equations.kept["energy"]
+    energies.matrix[:3] = 0.0
+    energies.targets[:3] = 50.0
+    energies.targets[3:6] = [-40.0, -60.0, -80.0]
+    families[3:6] = 2, 3, 4
+    assert refusal(equations, families) == ""
+    equations, _ = labelled(np.random.default_rng(3), 1.0, -1.0)
+    assert refusal(equations, np.arange(len(families))) == ""
+
+
 @pytest.mark.parametrize("missing", ["energy", "forces"])
 def test_one_kind_of_label_is_not_compared(missing: str) -> None:
-    equations, composition = labelled(np.random.default_rng(3), 1.0, -1.0)
+    equations, families = labelled(np.random.default_rng(3), 1.0, -1.0)
     del equations.kept[missing]
-    assert refusal(equations, composition) == ""
+    assert refusal(equations, families) == ""
 
 
 def changed(data: Dataset, energy: float, forces: float) -> Dataset:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiida_autopipe.core.ace.accumulate import accumulate
 from aiida_autopipe.core.ace.basis import Basis, build_basis
 from aiida_autopipe.core.ace.environments import distinct_environments, neighbour_distance
-from aiida_autopipe.core.ace.equations import Choice, Equations
+from aiida_autopipe.core.ace.equations import Choice, Equations, FewRows
 from aiida_autopipe.core.ace.fit_data import TrainingSet
 from aiida_autopipe.core.ace.functions import BasisSettings
 from aiida_autopipe.core.ace.potential import ACEPotential
@@ -175,8 +175,7 @@ class Candidates:
             threads=self._threads,
         )
         if not self._units_agree and "energy" in equations.kept:
-            structures = equations.kept["energy"].structure
-            check_units(equations, self._settings, self.contents(structures).composition)
+            check_units(equations, self._settings, self._families(equations.kept["energy"]))
             self._units_agree = True
         tuned = tune(equations, self._settings, choice, self._threads)
         return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
@@ -191,6 +190,13 @@ class Candidates:
         volumes = [abs(np.linalg.det(dataset.cell[i])) for i in indices.tolist()]
         sizes = [len(mine) for mine in atoms]
         return Contents(np.array(shares), np.array(volumes) / np.array(sizes))
+
+    def _families(self, energies: FewRows) -> NDArray[np.int64]:
+        """(k,) equal numbers for structures of as many atoms of each element."""
+        sizes = self._data.dataset.sizes[energies.structure]
+        counts = self.contents(energies.structure).composition * sizes[:, None]
+        found = np.unique(np.rint(counts).astype(np.int64), axis=0, return_inverse=True)[1]
+        return np.asarray(found, dtype=np.int64).reshape(-1)
 
     def count_stresses(self) -> int:
         """Structures with a stress label that can be used."""
