@@ -46,8 +46,8 @@ _PASSES = 2
 # certain. Smaller ones than the last number, in eV, matter to nobody.
 _CERTAIN, _LEAST_EXCESS = 8.0, 1e-4
 # Another order of the shear components must explain labels this much better, in this share of the
-# structures (and in this many), before an order is called wrong; labels with residuals beyond the
-# standard deviations above and this part of the labels' own.
+# structures (and in this many), before an order is called wrong: labels that miss by more than a
+# contradiction would, but for this part of the standard deviation instead of all of it.
 _TIMES_BETTER, _SHARE, _AT_LEAST, _UNLIKELY = 3.0, 0.03, 3, 0.25
 
 

@@ -20,9 +20,10 @@ Array = NDArray[np.float64]
 
 #: Four to a decade: errors of energies change by a tenth from one to the next, those of forces by
 #: half of that.
-ENERGY_WEIGHTS = tuple(step * 10.0**decade for decade in range(4) for step in (1.0, 1.8, 3.0, 5.6))[
-    :-1
-]
+ENERGY_WEIGHTS = (
+    *(1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0, 56.0),
+    *(100.0, 180.0, 300.0, 560.0, 1000.0, 1800.0, 3000.0),
+)
 SMOOTHNESSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 STRONGEST, WEAKEST = 3, -12
 STRESS_TO_ENERGY_WEIGHTS = (0.05, 0.032, 0.02, 0.0125, 0.008, 0.005)
