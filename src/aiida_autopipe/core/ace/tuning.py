@@ -18,8 +18,8 @@ from aiida_autopipe.core.ace.settings import FitSettings
 
 Array = NDArray[np.float64]
 
-#: Four to a decade: errors of energies change by a tenth from one to the next, those of forces by
-#: half of that.
+#: Four to a decade. From one half of a decade to the next the test energies of silicon change by a
+#: fifth, the forces by a twelfth.
 ENERGY_WEIGHTS = (
     *(1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0, 56.0),
     *(100.0, 180.0, 300.0, 560.0, 1000.0, 1800.0, 3000.0),
