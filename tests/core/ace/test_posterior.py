@@ -91,7 +91,7 @@ def test_uncertainties_fit_the_errors_of_structures_not_seen(
         unknown = np.abs(labels.forces) > 1e-6  # the others are zero by symmetry
         forces.append(((found.forces - labels.forces) / spread.forces_total)[unknown])
     assert 0.3 < np.sqrt(np.mean(np.square(energies))) < 3
-    # The width is that of held-out errors of ten structures, larger than those on the others.
+    # The width is that of held-out errors of eleven structures, larger than those on the others.
     assert 0.2 < np.sqrt(np.mean(np.square(np.concatenate(forces)))) < 2
 
 
