@@ -327,6 +327,8 @@ def test_validate_refuses_empty_things() -> None:
         ('1\nLattice="3 0 0 0 3 0 0 0 3" energy=nan\nCu 0 0 0\n', "Structure 0 .* energy"),
         ('1\nLattice="3 0 0 0 3 0 0 0 0" pbc="T T T"\nCu 0 0 0\n', "has no volume"),
         ("1\nProperties=species:S:1:pos:R:3\nCu nan 0 0\n", "NaN or infinite positions"),
+        ("1\nProperties=species:S:1:pos:R:3\nCo2 0 0 0\n", "KeyError 'Co2'"),
+        ("1\nProperties=species:S:1:pos:R:3\nSo 0 0 0\n", "element 'So', which does not exist"),
     ],
 )
 def test_unusable_files(tmp_path: Path, content: str, message: str) -> None:

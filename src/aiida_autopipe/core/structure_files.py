@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
@@ -33,8 +35,20 @@ def read_structures(path: Path) -> list[Atoms]:
 
 def _said(error: Exception) -> str:
     """What an error says; a word alone, such as an element nobody knows, says too little."""
+    # ASE looks a symbol up and says nothing but what it looked for; its keys are no such words.
+    if isinstance(error, KeyError) and error.args and _is_like_a_symbol(error.args[0]):
+        return f"an atom has the element '{error.args[0]}', which does not exist"
     text = str(error)
     return text if len(text.split()) > 1 else f"{type(error).__name__} {text}"
+
+
+def _is_like_a_symbol(key: object) -> bool:
+    """Whether a word is written as an element's symbol is, and none."""
+    return (
+        isinstance(key, str)
+        and re.fullmatch("[A-Z][a-z]{0,2}", key) is not None
+        and key not in atomic_numbers
+    )
 
 
 def write_extxyz(structures: Sequence[Atoms], path: Path) -> None:
