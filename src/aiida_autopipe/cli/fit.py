@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     "--functions", "max_functions", type=int, help="Most functions per element.  [default: 1200]"
 )
 @click.option(
+    "--candidates-per-function", type=int, metavar="N",
+    help="Choose the functions from N times as many; 1 = the first ones.  [default: 2]",
+)  # fmt: skip
+@click.option(
     "--energy-weight", type=float, help="Weight of energies.  [default: cross validation]"
 )
 @click.option("--force-weight", type=float, help="Weight of forces.  [default: 1]")
@@ -212,7 +216,7 @@ def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
         click.echo(f"{part:12s}{row}" + "".join(_cell(value, 1, 10) for value in forces))
     click.echo(
         f"Chosen: cutoff {chosen['cutoff']:g} Å, rank {chosen['max_rank']}, "
-        f"{chosen['functions_per_element']} functions per element, weight of energies "
+        f"{chosen['functions_per_element']} functions per element{_from(chosen)}, weight of energies "
         f"{chosen['energy_weight']:g}, of stresses {chosen['stress_weight']:g}, regularisation "
         f"{chosen['regularisation']:.0e}, smoothness {chosen['smoothness']:g}; "
         f"{len(chosen['candidates'])} bases compared, {chosen['search_ended']}."
@@ -224,6 +228,13 @@ def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
     for note in result.notes:
         click.echo(f"Note: {note}")
     click.echo(f"{chosen['n_functions']} functions, {seconds:.1f} s; wrote {', '.join(files)}.")
+
+
+def _from(chosen: dict[str, Any]) -> str:
+    """Of how many functions they are the best, where there was a choice."""
+    if chosen["chosen_from"] == chosen["n_functions"]:
+        return ""
+    return f" ({chosen['n_functions']} of {chosen['chosen_from']})"
 
 
 def _cell(value: float | None, factor: float, width: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -89,6 +89,12 @@ class Basis:
                 f"inner_cutoff_type differs between pairs of elements ({', '.join(inner_types)}); "
                 "all must have the same."
             )
+
+    def part(self, functions: Ints) -> Basis:
+        """The basis with some of the functions, given by their column in ascending order."""
+        return replace(
+            self, functions=tuple(self.functions[k] for k in functions.tolist()), settings=None
+        )
 
     @property
     def n_functions(self) -> int:

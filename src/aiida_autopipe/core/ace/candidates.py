@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,7 @@ from aiida_autopipe.core.ace.fit_data import TrainingSet
 from aiida_autopipe.core.ace.functions import BasisSettings
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.ace.prior import prior_metric
-from aiida_autopipe.core.ace.search import Limits, Shape, Trial
+from aiida_autopipe.core.ace.search import COST_OF_DOUBLING, Limits, Shape, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.ace.stress_screen import Contents, StressScreen
 from aiida_autopipe.core.ace.tuning import start_choice, tune
@@ -89,13 +90,18 @@ class Candidates:
         # With a single fold nothing tells a good basis from a bad one.
         searched = settings.search > 1 and int(self._folds.max()) > 0
         rest = self._data.dataset.n_atoms / max(self._data.dataset.sizes[self.sample].sum(), 1)
+        reserve = 1.0 + (0.0 if self.is_everything else rest)
+        if settings.candidates_per_function > 1:
+            # The candidates to choose from come first, and the rest is with them.
+            doublings = math.log2(settings.candidates_per_function)
+            reserve = (1.0 + reserve) * COST_OF_DOUBLING**doublings
         return Limits(
             cutoff=settings.cutoff is None and searched,
             max_rank=settings.max_rank is None and searched,
             functions=most if searched else 0,
             candidates=settings.search,
             deadline=limit,
-            reserve=1.0 + (0.0 if self.is_everything else rest),
+            reserve=reserve,
         )
 
     def evaluate(self, shape: Shape, choice: Choice | None) -> Trial:
@@ -124,6 +130,17 @@ class Candidates:
         metric = prior_metric(prior) if few else None
         empty = self._empty(basis, prior.coefficients[:, 0], metric)
         return self._judge(basis, shape, start_choice(self._settings, correction=True), empty)
+
+    def larger(self, shape: Shape) -> Shape | None:
+        """Its functions are what those of a potential of a shape are chosen from; None for no
+        choice."""
+        n_elements = len(self._data.dataset.elements)
+        wanted = self._settings.candidates_per_function * shape.functions
+        functions = min(wanted, MOST_FUNCTIONS // n_elements)
+        # With a single fold nothing says how to fit them.
+        if functions <= shape.functions or int(self._folds.max()) == 0:
+            return None
+        return replace(shape, functions=functions)
 
     def everything(self, trial: Trial, screen: StressScreen | None) -> Equations:
         """Equations of the whole training set for the basis of a trial."""

@@ -239,6 +239,20 @@ class Equations:
             if len(mine.targets):
                 self.sums[kind][k].add_rows(mine.matrix, mine.targets, mine.weight)
 
+    def part(self, functions: NDArray[np.int64]) -> Equations:
+        """The sums for some of the functions, in ascending order, without kept rows."""
+        metric = self.prior_metric
+        result = Equations(
+            self.degrees[functions],
+            0,
+            self.qr,
+            self.prior_mean[functions],
+            None if metric is None else metric[np.ix_(functions, functions)],
+        )
+        result.n_folds = self.n_folds
+        result.sums = {k: [one.part(functions) for one in sums] for k, sums in self.sums.items()}
+        return result
+
 
 _NOT_FINITE = "The sums over the labels are not finite; check the labels for absurd values."
 

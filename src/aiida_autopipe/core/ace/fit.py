@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from aiida_autopipe.core.ace.active_set import ActiveSet
+from aiida_autopipe.core.ace.basis import Basis
 from aiida_autopipe.core.ace.calibration import HeldOut, calibration, evaluate_held_out
 from aiida_autopipe.core.ace.candidates import Candidates
 from aiida_autopipe.core.ace.cross_validation import FoldSystems, fold_solutions
@@ -31,6 +32,7 @@ from aiida_autopipe.core.ace.posterior import Posterior, posterior_of
 from aiida_autopipe.core.ace.potential import ACEPotential
 from aiida_autopipe.core.ace.predict import Parity, predict
 from aiida_autopipe.core.ace.prior import check_prior, prior_energies
+from aiida_autopipe.core.ace.pruning import pruned
 from aiida_autopipe.core.ace.references import resolve_reference_energies
 from aiida_autopipe.core.ace.search import Search, SearchRecord, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
@@ -130,12 +132,12 @@ def fit_ace(
         data, source = _training_set(train, settings, reference_energies, prior, threads)
         folds = data.deal(settings.n_folds, rng)
         candidates = Candidates(data, folds, settings, rng, threads)
-        trial, record = _best_trial(candidates, prior, started)
+        trial, most, record = _best_trial(candidates, prior, started)
         equations, tuned, notes = final_equations(candidates, trial, settings, threads)
-        mean = tuned.mean(equations.solve, threads)
+        model = _model(trial.basis, equations, tuned, most, threads)
         sets = active_sets(
             train,
-            trial.basis,
+            model.basis,
             settings.active_set_tolerance,
             settings.active_set_floor,
             None if prior is None else prior.inverse_active_set,
@@ -143,19 +145,19 @@ def fit_ace(
         )
         inverses = {element: chosen.inverse for element, chosen in sets.items()}
         references = data.reference_energies
-        potential = ACEPotential(trial.basis, mean, references, inverses, zbl=data.zbl)
+        potential = ACEPotential(model.basis, model.mean, references, inverses, zbl=data.zbl)
         held_out = [
-            replace(potential, coefficients=mean, inverse_active_set=None)
-            for mean in _fold_means(equations, tuned, threads)
+            replace(potential, basis=basis, coefficients=mean, inverse_active_set=None)
+            for basis, mean in model.held_out
         ]
         parity = _parity(train, test, potential, held_out, folds, threads)
         metrics = {part: values.metrics() for part, values in parity.items()}
         if prior is not None:
             metrics |= _prior_metrics(train, test, replace(prior, reference_energies=references))
-        posterior = _posterior(equations, tuned.choice, mean, metrics)
+        posterior = _posterior(model.equations, tuned.choice, model.mean, metrics)
     chosen = {
         "reference_energies_from": source,
-        **_chosen(trial, record, tuned, data.zbl, prior),
+        **_chosen(trial, model.basis, record, tuned, data.zbl, prior),
         "pseudo_rows": {element: a.n_pseudo for element, a in sets.items()},
         "notes": notes,
     }
@@ -163,8 +165,34 @@ def fit_ace(
     return FitResult(potential, metrics, chosen, parity, sets, posterior, notes, unseen)
 
 
+class _Model(NamedTuple):
+    """What was fitted: the basis with its equations and coefficients, and for each fold the basis
+    and the coefficients without it."""
+
+    basis: Basis
+    equations: Equations
+    mean: Array
+    held_out: list[tuple[Basis, Array]]
+
+
+def _model(basis: Basis, equations: Equations, tuned: Tuned, most: int, threads: int) -> _Model:
+    """Fit at most ``most`` functions for each element, chosen where the basis has more."""
+    if int(np.diff(basis.offsets).max()) <= most:
+        held_out = [(basis, mean) for mean in _fold_means(equations, tuned, threads)]
+        return _Model(basis, equations, tuned.mean(equations.solve, threads), held_out)
+    choice = tuned.choice
+    chosen = pruned(equations, choice, basis.offsets, most, threads)
+    held_out = [
+        (basis.part(functions), equations.part(functions).solve(choice, without=fold))
+        for fold, functions in enumerate(chosen.kept_without)
+    ]
+    equations = equations.part(chosen.kept)
+    return _Model(basis.part(chosen.kept), equations, equations.solve(choice), held_out)
+
+
 def _chosen(
     trial: Trial,
+    basis: Basis,
     record: SearchRecord,
     tuned: Tuned,
     zbl: ZBL | None,
@@ -174,8 +202,9 @@ def _chosen(
     return {
         "cutoff": trial.shape.cutoff,
         "max_rank": trial.shape.max_rank,
-        "functions_per_element": int(np.diff(trial.basis.offsets).max()),
-        "n_functions": trial.basis.n_functions,
+        "functions_per_element": int(np.diff(basis.offsets).max()),
+        "n_functions": basis.n_functions,
+        "chosen_from": trial.basis.n_functions,
         **tuned.choice.as_settings(),
         **({} if prior is None else {"prior_share": tuned.share}),
         "zbl_inner": None if zbl is None else zbl.inner,
@@ -243,11 +272,17 @@ def _zbl(train: Dataset, settings: FitSettings) -> ZBL | None:
 
 def _best_trial(
     candidates: Candidates, prior: ACEPotential | None, started: float
-) -> tuple[Trial, SearchRecord]:
+) -> tuple[Trial, int, SearchRecord]:
+    """The trial to fit, and how many functions of each element may be used."""
     if prior is not None:
-        return candidates.of_prior(prior), SearchRecord(ended="the basis is that of the prior")
+        record = SearchRecord(ended="the basis is that of the prior")
+        trial = candidates.of_prior(prior)
+        return trial, trial.shape.functions, record
     search = Search(candidates.evaluate, candidates.limits(started))
-    return search.run(candidates.start), search.record
+    best = search.run(candidates.start)
+    shape = candidates.larger(best.shape)
+    larger = None if shape is None else search.larger(best, shape)
+    return larger or best, best.shape.functions, search.record
 
 
 def _parity(

@@ -25,7 +25,7 @@ CUTOFF_STEP = 1.12
 # that differ by less than this count as equal.
 _WORTH_DOUBLING, _WORTH_CHANGING = 0.02, 0.002
 # Cost of a candidate relative to one of half the functions, for the forecast.
-_COST_OF_DOUBLING = 3.5
+COST_OF_DOUBLING = 3.5
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Search:
         try:
             best = self._shaped(best)
             while (larger := self._grown(best.shape)) is not None:
-                self._check(_COST_OF_DOUBLING * best.seconds, best)
+                self._check(COST_OF_DOUBLING * best.seconds, best)
                 grown = self._shaped(self._try(larger, best.tuned.choice))
                 if _preferred(best, grown) is best:
                     self.record.ended = "more functions predict held-out labels no better"
@@ -137,6 +137,17 @@ class Search:
             self.record.ended = stop.reason
             best = _preferred(best, stop.best)
         return best
+
+    def larger(self, best: Trial, shape: Shape) -> Trial | None:
+        """A trial of a shape with more functions, to choose from; None when time is short or there
+        are no more."""
+        if time.monotonic() + best.seconds * self._limits.reserve > self._limits.deadline:
+            return None
+        trial = self._evaluate(shape, best.tuned.choice)
+        if trial.basis.n_functions <= best.basis.n_functions:
+            return None
+        self.record.add(trial)
+        return trial
 
     def _shaped(self, best: Trial) -> Trial:
         """Improve cutoff and rank at the same number of functions."""

@@ -28,6 +28,8 @@ class FitSettings:
             held-out labels as well, or when the data has fewer than ``environments_per_function``
             distinct environments for each.
         environments_per_function: see ``max_functions``; 0 switches that limit off.
+        candidates_per_function: the functions are chosen from so many times as many; 1 takes the
+            first ones in the order above.
         search: how many bases may be compared for what is None and for the number of functions;
             1 takes the first, with ``max_functions``.
         search_atoms: structures of about so many atoms, drawn by the seed, decide the search.
@@ -60,6 +62,7 @@ class FitSettings:
     rank_cost: float = 1.0
     max_functions: int = 1200
     environments_per_function: float = 2.0
+    candidates_per_function: int = 2
     search: int = 40
     search_atoms: int = 15000
     time_limit: float | None = None
@@ -123,6 +126,7 @@ _BOUNDS = {
     "rank_cost": (0.0, 10.0),
     "max_functions": (1, 5000),
     "environments_per_function": (0.0, 1e6),
+    "candidates_per_function": (1, 10),
     "search": (1, 1000),
     "search_atoms": (100, 10**7),
     "time_limit": (0.0, 1e7),

@@ -45,6 +45,9 @@ class Sums(Protocol):
     def factor(self) -> Array:
         """(F + 1, F + 1) upper triangular R with R^T R = [X y]^T W [X y]."""
 
+    def part(self, functions: NDArray[np.int64]) -> Self:
+        """The sums for some of the columns of X, in ascending order."""
+
 
 class GramSums:
     """X^T W X, X^T W y and y^T W y."""
@@ -84,6 +87,14 @@ class GramSums:
         full[size, size] = self.square
         values, vectors = np.linalg.eigh(full)
         return _triangle(np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T)
+
+    def part(self, functions: NDArray[np.int64]) -> GramSums:
+        """The sums for some of the columns of X, in ascending order."""
+        result = GramSums(0)
+        result.lower = np.asfortranarray(self.lower[np.ix_(functions, functions)])
+        result.moment = self.moment[functions]
+        result.square, result.weight, result.count = self.square, self.weight, self.count
+        return result
 
 
 class TriangularSums:
@@ -127,6 +138,13 @@ class TriangularSums:
     def factor(self) -> Array:
         """(F + 1, F + 1) upper triangular R with R^T R = [X y]^T W [X y]."""
         return self._r
+
+    def part(self, functions: NDArray[np.int64]) -> TriangularSums:
+        """The sums for some of the columns of X, in ascending order."""
+        result = TriangularSums(0)
+        result._r = _triangle(self._r[:, np.append(functions, len(self._r) - 1)])
+        result.weight, result.count = self.weight, self.count
+        return result
 
 
 def symmetric(lower: Array) -> Array:
