@@ -216,8 +216,8 @@ def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
         click.echo(f"{part:12s}{row}" + "".join(_cell(value, 1, 10) for value in forces))
     click.echo(
         f"Chosen: cutoff {chosen['cutoff']:g} Å, rank {chosen['max_rank']}, "
-        f"{chosen['functions_per_element']} functions per element{_from(chosen)}, weight of energies "
-        f"{chosen['energy_weight']:g}, of stresses {chosen['stress_weight']:g}, regularisation "
+        f"{chosen['functions_per_element']} functions per element{_from(chosen)}, "
+        f"weight of energies {chosen['energy_weight']:g}, of stresses {chosen['stress_weight']:g}, regularisation "
         f"{chosen['regularisation']:.0e}, smoothness {chosen['smoothness']:g}; "
         f"{len(chosen['candidates'])} bases compared, {chosen['search_ended']}."
     )

@@ -106,19 +106,7 @@ class Candidates:
 
     def evaluate(self, shape: Shape, choice: Choice | None) -> Trial:
         """Fit the sample with a basis of this shape; ``choice`` is where tuning begins."""
-        settings = self._settings
-        basis = build_basis(
-            BasisSettings(
-                elements=tuple(self._data.dataset.elements),
-                cutoff=shape.cutoff,
-                max_rank=shape.max_rank,
-                max_functions=shape.functions,
-                radial=settings.radial,
-                lambda_=settings.radial_lambda,
-                l_weight=settings.degree_l_weight,
-                rank_cost=settings.rank_cost,
-            )
-        )
+        basis = self._basis(shape)
         return self._judge(basis, shape, choice, self._empty(basis))
 
     def of_prior(self, prior: ACEPotential) -> Trial:
@@ -131,16 +119,28 @@ class Candidates:
         empty = self._empty(basis, prior.coefficients[:, 0], metric)
         return self._judge(basis, shape, start_choice(self._settings, correction=True), empty)
 
-    def larger(self, shape: Shape) -> Shape | None:
-        """Its functions are what those of a potential of a shape are chosen from; None for no
-        choice."""
+    def larger(self, trial: Trial) -> Trial | None:
+        """The same with more functions, from which those of the potential are chosen; None where
+        there is no choice.
+
+        Where stresses are yet to come its numbers are still those of ``trial``.
+        """
+        begun, shape = time.monotonic(), trial.shape
         n_elements = len(self._data.dataset.elements)
         wanted = self._settings.candidates_per_function * shape.functions
         functions = min(wanted, MOST_FUNCTIONS // n_elements)
         # With a single fold nothing says how to fit them.
         if functions <= shape.functions or int(self._folds.max()) == 0:
             return None
-        return replace(shape, functions=functions)
+        shape = replace(shape, functions=functions)
+        basis = self._basis(shape)
+        if basis.n_functions <= trial.basis.n_functions:
+            return None
+        equations, tuned = self._empty(basis), trial.tuned
+        self._fill(basis, equations)
+        if "stress" not in equations.kept:
+            tuned = tune(equations, self._settings, tuned.choice, self._threads)
+        return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
 
     def everything(self, trial: Trial, screen: StressScreen | None) -> Equations:
         """Equations of the whole training set for the basis of a trial."""
@@ -169,12 +169,33 @@ class Candidates:
     def _judge(
         self, basis: Basis, shape: Shape, choice: Choice | None, equations: Equations
     ) -> Trial:
-        """Fill the equations and tune the choice.
+        """Fill the equations and tune the choice."""
+        begun = time.monotonic()
+        self._fill(basis, equations)
+        tuned = tune(equations, self._settings, choice, self._threads)
+        return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
+
+    def _basis(self, shape: Shape) -> Basis:
+        settings = self._settings
+        return build_basis(
+            BasisSettings(
+                elements=tuple(self._data.dataset.elements),
+                cutoff=shape.cutoff,
+                max_rank=shape.max_rank,
+                max_functions=shape.functions,
+                radial=settings.radial,
+                lambda_=settings.radial_lambda,
+                l_weight=settings.degree_l_weight,
+                rank_cost=settings.rank_cost,
+            )
+        )
+
+    def _fill(self, basis: Basis, equations: Equations) -> None:
+        """Add the sample to empty equations.
 
         Stresses wait until they are known to agree with energies and forces. Raises DataError when
         the units of these differ.
         """
-        begun = time.monotonic()
         kinds = self._kinds()
         trusted = [kind for kind in kinds if kind != "stress"] or kinds
         accumulate(
@@ -194,8 +215,6 @@ class Candidates:
         if not self._units_agree and "energy" in equations.kept:
             check_units(equations, self._settings, self._families(equations.kept["energy"]))
             self._units_agree = True
-        tuned = tune(equations, self._settings, choice, self._threads)
-        return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
 
     def contents(self, indices: NDArray[np.int64]) -> Contents:
         """What structures (n,) are made of."""

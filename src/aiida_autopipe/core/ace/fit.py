@@ -280,8 +280,7 @@ def _best_trial(
         return trial, trial.shape.functions, record
     search = Search(candidates.evaluate, candidates.limits(started))
     best = search.run(candidates.start)
-    shape = candidates.larger(best.shape)
-    larger = None if shape is None else search.larger(best, shape)
+    larger = candidates.larger(best) if search.has_time_after(best) else None
     return larger or best, best.shape.functions, search.record
 
 

@@ -138,16 +138,9 @@ class Search:
             best = _preferred(best, stop.best)
         return best
 
-    def larger(self, best: Trial, shape: Shape) -> Trial | None:
-        """A trial of a shape with more functions, to choose from; None when time is short or there
-        are no more."""
-        if time.monotonic() + best.seconds * self._limits.reserve > self._limits.deadline:
-            return None
-        trial = self._evaluate(shape, best.tuned.choice)
-        if trial.basis.n_functions <= best.basis.n_functions:
-            return None
-        self.record.add(trial)
-        return trial
+    def has_time_after(self, best: Trial) -> bool:
+        """Whether the limit leaves time for what comes after the search."""
+        return time.monotonic() + best.seconds * self._limits.reserve <= self._limits.deadline
 
     def _shaped(self, best: Trial) -> Trial:
         """Improve cutoff and rank at the same number of functions."""
