@@ -217,8 +217,9 @@ def _print_summary(result: FitResult, files: list[str], seconds: float) -> None:
     click.echo(
         f"Chosen: cutoff {chosen['cutoff']:g} Å, rank {chosen['max_rank']}, "
         f"{chosen['functions_per_element']} functions per element{_from(chosen)}, "
-        f"weight of energies {chosen['energy_weight']:g}, of stresses {chosen['stress_weight']:g}, regularisation "
-        f"{chosen['regularisation']:.0e}, smoothness {chosen['smoothness']:g}; "
+        f"weight of energies {chosen['energy_weight']:g}, of stresses "
+        f"{chosen['stress_weight']:g}, regularisation {chosen['regularisation']:.0e}, smoothness "
+        f"{chosen['smoothness']:g}; "
         f"{len(chosen['candidates'])} bases compared, {chosen['search_ended']}."
     )
     if chosen["zbl_outer"] is not None:

@@ -157,6 +157,8 @@ class Train(Section):
     """Part of the labels kept out of the fit to measure the error."""
     environments_per_function: Annotated[float, Field(ge=0)]
     """Distinct training environments that pay for one function; 0 always takes max_functions."""
+    candidates_per_function: Annotated[int, Field(ge=1, le=10)]
+    """The functions are chosen from so many times as many; 1 takes the first ones."""
     energy_weight: Positive | None
     """Weight of energies per atom; null chooses it by cross validation."""
     force_weight: Annotated[float, Field(ge=0)]
