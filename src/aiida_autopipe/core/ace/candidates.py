@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_autopipe.core.ace.accumulate import accumulate
 from aiida_autopipe.core.ace.basis import Basis, build_basis
+from aiida_autopipe.core.ace.cross_validation import cross_validation_score
 from aiida_autopipe.core.ace.environments import distinct_environments, neighbour_distance
 from aiida_autopipe.core.ace.equations import Choice, Equations, FewRows
 from aiida_autopipe.core.ace.fit_data import TrainingSet
@@ -22,7 +22,7 @@ from aiida_autopipe.core.ace.prior import prior_metric
 from aiida_autopipe.core.ace.search import COST_OF_DOUBLING, Limits, Shape, Trial
 from aiida_autopipe.core.ace.settings import FitSettings
 from aiida_autopipe.core.ace.stress_screen import Contents, StressScreen
-from aiida_autopipe.core.ace.tuning import start_choice, tune
+from aiida_autopipe.core.ace.tuning import Tuned, start_choice, tune
 from aiida_autopipe.core.ace.unit_check import check_units
 from aiida_autopipe.core.errors import InputError
 
@@ -119,28 +119,24 @@ class Candidates:
         empty = self._empty(basis, prior.coefficients[:, 0], metric)
         return self._judge(basis, shape, start_choice(self._settings, correction=True), empty)
 
-    def larger(self, trial: Trial) -> Trial | None:
-        """The same with more functions, from which those of the potential are chosen; None where
-        there is no choice.
-
-        Where stresses are yet to come its numbers are still those of ``trial``.
-        """
-        begun, shape = time.monotonic(), trial.shape
-        n_elements = len(self._data.dataset.elements)
-        wanted = self._settings.candidates_per_function * shape.functions
-        functions = min(wanted, MOST_FUNCTIONS // n_elements)
-        # With a single fold nothing says how to fit them.
-        if functions <= shape.functions or int(self._folds.max()) == 0:
-            return None
-        shape = replace(shape, functions=functions)
-        basis = self._basis(shape)
-        if basis.n_functions <= trial.basis.n_functions:
-            return None
-        equations, tuned = self._empty(basis), trial.tuned
+    def judge(self, shape: Shape, choice: Choice | None) -> Trial:
+        """Like `evaluate`, but with the numbers of the choice as they are."""
+        begun, basis = time.monotonic(), self._basis(shape)
+        equations = self._empty(basis)
         self._fill(basis, equations)
-        if "stress" not in equations.kept:
-            tuned = tune(equations, self._settings, tuned.choice, self._threads)
-        return Trial(shape, basis, equations, tuned, time.monotonic() - begun)
+        choice = choice or start_choice(self._settings)
+        score = cross_validation_score(equations, choice, threads=self._threads)
+        tuned = Tuned.alone(choice, score)
+        return Trial(shape, basis, equations, tuned, time.monotonic() - begun, is_tuned=False)
+
+    def most_to_choose_from(self, shape: Shape) -> int:
+        """Functions per element from which those of a shape are chosen; as many for no choice."""
+        # With a single fold nothing says how to fit them.
+        if int(self._folds.max()) == 0:
+            return shape.functions
+        wanted = self._settings.candidates_per_function * shape.functions
+        limit = MOST_FUNCTIONS // len(self._data.dataset.elements)
+        return max(min(wanted, limit), shape.functions)
 
     def everything(self, trial: Trial, screen: StressScreen | None) -> Equations:
         """Equations of the whole training set for the basis of a trial."""

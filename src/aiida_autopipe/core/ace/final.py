@@ -40,6 +40,8 @@ def final_equations(
         alone = held_out_errors(equations, tuned.choice, threads=threads)
         screen = _use_stresses(candidates, equations, tuned.choice)
         tuned = _weigh_stresses(equations, tuned.choice, alone, settings, threads)
+    elif not trial.is_tuned:
+        tuned = tune(equations, settings, tuned.choice, threads)
     if not candidates.is_everything:
         whole = candidates.everything(trial, screen)
         # The prior does not grow with the data, the diagonal it is relative to does.

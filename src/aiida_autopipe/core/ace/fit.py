@@ -280,7 +280,9 @@ def _best_trial(
         return trial, trial.shape.functions, record
     search = Search(candidates.evaluate, candidates.limits(started))
     best = search.run(candidates.start)
-    larger = candidates.larger(best) if search.has_time_after(best) else None
+    functions, larger = candidates.most_to_choose_from(best.shape), None
+    if functions > best.shape.functions:
+        larger = search.larger(best, functions, candidates.judge)
     return larger or best, best.shape.functions, search.record
 
 

@@ -39,13 +39,15 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A candidate with its basis, its equations on the sample and its cross-validation score."""
+    """A candidate with its basis, its equations on the sample and its cross-validation score, of a
+    choice that was tuned for it or for a similar one."""
 
     shape: Shape
     basis: Basis
     equations: Equations
     tuned: Tuned
     seconds: float
+    is_tuned: bool = True
 
     @property
     def worth(self) -> float:
@@ -107,10 +109,13 @@ def _preferred(best: Trial, other: Trial) -> Trial:
     return other if other.worth < best.worth - _WORTH_CHANGING else best
 
 
+Evaluate = Callable[[Shape, Choice | None], Trial]
+
+
 class Search:
     """Hill climb over shapes; ``evaluate(shape, choice)`` makes a trial of one."""
 
-    def __init__(self, evaluate: Callable[[Shape, Choice | None], Trial], limits: Limits) -> None:
+    def __init__(self, evaluate: Evaluate, limits: Limits) -> None:
         self._evaluate = evaluate
         self._limits = limits
         self._tried: set[Shape] = set()
@@ -138,9 +143,23 @@ class Search:
             best = _preferred(best, stop.best)
         return best
 
-    def has_time_after(self, best: Trial) -> bool:
-        """Whether the limit leaves time for what comes after the search."""
-        return time.monotonic() + best.seconds * self._limits.reserve <= self._limits.deadline
+    def larger(self, best: Trial, functions: int, judge: Evaluate) -> Trial | None:
+        """The best trial with so many functions, to choose from, that is near one with fewer.
+
+        None when the limit leaves no time for it or there are no more functions.
+        """
+        if time.monotonic() + best.seconds * self._limits.reserve > self._limits.deadline:
+            return None
+        trial = judge(replace(best.shape, functions=functions), best.tuned.choice)
+        if trial.basis.n_functions <= best.basis.n_functions:
+            return None
+        self._tried.add(trial.shape)
+        self.record.add(trial)
+        self._evaluate = judge
+        try:
+            return self._shaped(trial)
+        except _OutOfBudgetError as stop:
+            return stop.best
 
     def _shaped(self, best: Trial) -> Trial:
         """Improve cutoff and rank at the same number of functions."""
