@@ -179,7 +179,9 @@ def test_the_search_ends_when_it_is_told_to(
     arguments += ["--functions", "10", "--json", str(report)]
     assert invoke([*arguments, *options]) == 0
     chosen = json.loads(report.read_text())["settings"]
-    assert len(chosen["candidates"]) == (2 if "--search" in options else 1)
+    # The functions are chosen from twice as many where there is time for it.
+    assert len(chosen["candidates"]) == (3 if "--search" in options else 1)
+    assert chosen["chosen_from"] == (20 if "--search" in options else 10)
     assert chosen["search_ended"] == ended
     shown = capsys.readouterr()
     assert ended in shown.out

@@ -175,9 +175,9 @@ def test_what_is_masked_is_not_known(silicon: Dataset) -> None:
     mask[-1] = 1.0
     odd.arrays["forces"] = np.zeros((len(odd), 3))
     together = Dataset.concatenate([silicon, Dataset.from_atoms([odd])])
-    grades = []
+    settings, grades = replace(SMALL, candidates_per_function=1), []
     for data in (together, replace(together, force_mask=mask)):
-        fitted = fit_ace(data, SMALL, rng=np.random.default_rng(0))
+        fitted = fit_ace(data, settings, rng=np.random.default_rng(0))
         grades.append(fitted.potential.evaluate(odd, gamma=True).gamma[0])
     assert grades[0] < 1.01 and grades[1] > 1.5
 
@@ -393,3 +393,35 @@ def test_job_file_itself_can_be_bad(tmp_path: Path) -> None:
     assert "not JSON" in json.loads((tmp_path / "error.json").read_text())["message"]
     (tmp_path / "job.json").write_text("[]")
     assert main([str(tmp_path / "job.json")]) == 1
+
+
+def test_functions_are_chosen_from_more(silicon: Dataset, tmp_path: Path) -> None:
+    """The best of twice as many predict labels that took no part in it better than the first."""
+    errors = {}
+    for factor in (1, 2):
+        settings = replace(SMALL, candidates_per_function=factor, search=1)
+        result = fit_ace(silicon, settings, rng=np.random.default_rng(1))
+        assert result.chosen["n_functions"] == 40
+        assert result.chosen["chosen_from"] == 40 * factor
+        assert result.potential.basis.n_functions == 40
+        errors[factor] = result.metrics["validation"]
+    assert errors[2]["forces_mae"] < 0.9 * errors[1]["forces_mae"]
+    assert errors[2]["energy_mae_per_atom"] < errors[1]["energy_mae_per_atom"]
+    path = result.potential.save(tmp_path / "si")[0]
+    read, atoms = ACEPotential.load(path), silicon.atoms(3)
+    one, other = (p.evaluate(atoms, gamma=True) for p in (result.potential, read))
+    assert other.energy == pytest.approx(one.energy, rel=1e-12)
+    np.testing.assert_allclose(other.forces, one.forces, atol=1e-10)
+    np.testing.assert_allclose(other.gamma, one.gamma, rtol=1e-8)
+
+
+@pytest.mark.parametrize("search_atoms", [100, 15000])
+def test_the_choice_does_not_depend_on_threads(silicon: Dataset, search_atoms: int) -> None:
+    """Also where a part of the structures decides and all are fitted."""
+    settings = replace(SMALL, search=1, search_atoms=search_atoms)
+    one, two = (
+        fit_ace(silicon, replace(settings, threads=n), rng=np.random.default_rng(1)) for n in (1, 2)
+    )
+    assert one.potential.basis.functions == two.potential.basis.functions
+    np.testing.assert_array_equal(one.potential.coefficients, two.potential.coefficients)
+    assert one.metrics == two.metrics

@@ -1,5 +1,6 @@
 import time
 from math import log
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,8 +26,8 @@ class Landscape:
         time.sleep(self.seconds)
         score = 5 * log(shape.cutoff / self.best) ** 2 + 0.1 * abs(shape.max_rank - self.rank)
         score -= self.gain * log(shape.functions, 2)
-        equations = Equations(np.ones(1), 1)
-        return Trial(shape, None, equations, Tuned.alone(CHOICE, score), self.seconds)
+        equations, basis = Equations(np.ones(1), 1), SimpleNamespace(n_functions=shape.functions)
+        return Trial(shape, basis, equations, Tuned.alone(CHOICE, score), self.seconds)
 
 
 @pytest.mark.parametrize(("best", "rank"), [(5.0, 4), (7.0, 4), (4.0, 3)])
@@ -87,3 +88,31 @@ def test_the_first_candidate_is_tried_however_little_time_there_is() -> None:
     landscape = Landscape(7.0)
     limits = Limits(cutoff=True, max_rank=True, functions=1200, candidates=9, deadline=0.0)
     assert Search(landscape, limits).run(START).shape == START
+
+
+def test_functions_to_choose_from_have_a_shape_of_their_own() -> None:
+    """Near the best one with fewer functions: more of them suit a shorter cutoff here."""
+    search = Search(Landscape(7.0), OPEN)
+    best = search.run(START)
+    judge = Landscape(best.shape.cutoff / CUTOFF_STEP, rank=3)
+    found = search.larger(best, 2400, judge)
+    assert found is not None
+    expected = round(best.shape.cutoff / CUTOFF_STEP, 2)
+    assert found.shape == Shape(pytest.approx(expected, abs=0.02), 3, 2400)
+    assert [c["functions"] for c in search.record.candidates].count(2400) == len(judge.seen)
+
+
+@pytest.mark.parametrize("reserve", [0.0, 10.0])
+def test_only_where_there_are_more_and_time_is_left(reserve: float) -> None:
+    limits = Limits(
+        cutoff=True, max_rank=True, functions=300, candidates=1,
+        deadline=time.monotonic() + 5.0, reserve=reserve,
+    )  # fmt: skip
+    landscape = Landscape(5.0, seconds=1.0)
+    search = Search(landscape, limits)
+    best = search.run(START)
+    judge = Landscape(5.0)
+    assert (search.larger(best, 600, judge) is None) == (reserve == 10.0)
+    # One more is always looked at, its neighbours are not when there were enough candidates.
+    assert len(judge.seen) == (0 if reserve else 1)
+    assert search.larger(best, 300, judge) is None
