@@ -23,6 +23,8 @@ from typing import Any
 from ace_accuracy import PUBLISHED, measure_accuracy
 from ace_speed import measure_speed
 
+from aiida_autopipe.core.ace.settings import FitSettings
+
 SOURCES = {
     "published": "best of GAP and MTP, Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020): test MAE",
     "pacemaker": "linear design matrix with gradients, recorded on another machine",
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--mlearn", type=Path, help="clone of the mlearn repository")
     parser.add_argument("--elements", help="such as Si,Mo  [default: Si,Li; all of --mlearn]")
     parser.add_argument("--time-limit", type=float, help="of one fit, in seconds")
+    parser.add_argument("--candidates", type=int, default=1, help="candidates_per_function of fits")
     parser.add_argument("--functions", default="300,600,1200", help="sizes to time")
     parser.add_argument("--repeat", type=int, default=4, help="cubic cells along each axis")
     parser.add_argument("--cutoff", type=float, default=5.0, help="of both potentials, in A")
@@ -55,8 +58,11 @@ def main() -> None:
     if options.only != "speed":
         usual = [e for e in PUBLISHED if options.mlearn is not None or e in ("Si", "Li")]
         elements = options.elements.split(",") if options.elements else usual
+        settings = FitSettings(
+            time_limit=options.time_limit, candidates_per_function=options.candidates
+        )
         result["accuracy"] = {
-            element: measure_accuracy(element, options.mlearn, options.time_limit, options.seed)
+            element: measure_accuracy(element, options.mlearn, settings, options.seed)
             for element in elements
         }
     if options.json:

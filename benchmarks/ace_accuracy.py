@@ -30,12 +30,11 @@ PUBLISHED = {
 
 
 def measure_accuracy(
-    element: str, mlearn: Path | None, time_limit: float | None, seed: int
+    element: str, mlearn: Path | None, settings: FitSettings, seed: int
 ) -> dict[str, Any]:
-    """Fit the training part with defaults, then look at the test part once."""
+    """Fit the training part, then look at the test part once."""
     train, test = (load(element, part, mlearn) for part in ("train", "test"))
     begun, cpu = time.perf_counter(), time.process_time()
-    settings = FitSettings(time_limit=time_limit)
     result = fit_ace(train, settings, test, rng=np.random.default_rng(seed))
     seconds = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - cpu}
     energy, forces = PUBLISHED[element]

@@ -19,6 +19,7 @@ from aiida_autopipe.core.ace.posterior import load_posterior
 from aiida_autopipe.core.ace.potential import ACEPotential
 
 POTENTIALS = Path(__file__).parents[1] / "core" / "ace" / "data"
+MORE = ["--candidates-per-function", "2"]
 FAST = ["--cutoff", "4.0", "--max-rank", "2", "--functions", "20", "--seed", "1"]
 ERRORS = {
     "energy_mae_per_atom", "energy_rmse_per_atom", "forces_mae", "forces_rmse", "stress_mae"
@@ -165,6 +166,9 @@ def test_triangular_factors_give_the_same_errors(
     [
         (["--search", "2"], "the number of candidates was reached"),
         (["--time-limit", "0"], "the time limit was reached"),
+        # Where there is time for it.
+        (["--search", "2", *MORE], "the number of candidates was reached"),
+        (["--time-limit", "0", *MORE], "the time limit was reached"),
     ],
 )
 def test_the_search_ends_when_it_is_told_to(
@@ -179,12 +183,14 @@ def test_the_search_ends_when_it_is_told_to(
     arguments += ["--functions", "10", "--json", str(report)]
     assert invoke([*arguments, *options]) == 0
     chosen = json.loads(report.read_text())["settings"]
-    # The functions are chosen from twice as many where there is time for it.
-    assert len(chosen["candidates"]) == (3 if "--search" in options else 1)
-    assert chosen["chosen_from"] == (20 if "--search" in options else 10)
+    more = "--search" in options and MORE[0] in options
+    assert len(chosen["candidates"]) == (1 if "--search" not in options else 3 if more else 2)
+    assert chosen["chosen_from"] == (20 if more else 10)
+    assert chosen["n_functions"] == 10
     assert chosen["search_ended"] == ended
     shown = capsys.readouterr()
     assert ended in shown.out
+    assert ("10 functions per element (10 of 20)" in shown.out) == more
     assert len(shown.err.splitlines()) == len(chosen["candidates"])
 
 

@@ -50,7 +50,6 @@ def copper_fit(n_structures: int = 12, test: Dataset | None = None) -> FitResult
         max_rank=3,
         max_functions=30,
         environments_per_function=0.0,
-        candidates_per_function=1,
         energy_weight=30.0,
         regularisation=1e-8,
         smoothness=0.0,

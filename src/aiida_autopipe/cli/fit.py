@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--candidates-per-function", type=int, metavar="N",
-    help="Choose the functions from N times as many; 1 = the first ones.  [default: 2]",
+    help="Choose the functions from N times as many: smaller errors.  [default: 1, the first ones]",
 )  # fmt: skip
 @click.option(
     "--energy-weight", type=float, help="Weight of energies.  [default: cross validation]"

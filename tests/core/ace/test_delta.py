@@ -9,7 +9,7 @@ from aiida_autopipe.core.ace.fit import FitResult, FitSettings, fit_ace
 from aiida_autopipe.core.dataset import Dataset, read_dataset
 
 DATA = Path(__file__).parent / "data" / "delta"
-SETTINGS = FitSettings(cutoff=5.0, max_rank=4, max_functions=600, search=1)
+SETTINGS = FitSettings(cutoff=5.0, max_rank=4, max_functions=300, search=1)
 KEYS = ("energy_mae_per_atom", "energy_rmse_per_atom", "forces_mae", "forces_rmse")
 
 
@@ -38,7 +38,7 @@ def test_twenty_labels_correct_the_base(base: FitResult, few: Dataset, test: Dat
         ratios.append([[found[key] / other[key] for key in KEYS] for other in (begun, alone)])
     to_base, to_alone = np.mean(ratios, axis=0)
     assert (to_base < 0.7).all()
-    assert (to_alone < [0.8, 0.8, 0.99, 1.0]).all()
+    assert (to_alone < [0.9, 0.9, 0.97, 0.97]).all()
 
 
 def test_few_labels_are_held_by_the_metric(base: FitResult, few: Dataset, test: Dataset) -> None:

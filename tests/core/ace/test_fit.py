@@ -175,9 +175,9 @@ def test_what_is_masked_is_not_known(silicon: Dataset) -> None:
     mask[-1] = 1.0
     odd.arrays["forces"] = np.zeros((len(odd), 3))
     together = Dataset.concatenate([silicon, Dataset.from_atoms([odd])])
-    settings, grades = replace(SMALL, candidates_per_function=1), []
+    grades = []
     for data in (together, replace(together, force_mask=mask)):
-        fitted = fit_ace(data, settings, rng=np.random.default_rng(0))
+        fitted = fit_ace(data, SMALL, rng=np.random.default_rng(0))
         grades.append(fitted.potential.evaluate(odd, gamma=True).gamma[0])
     assert grades[0] < 1.01 and grades[1] > 1.5
 
@@ -418,7 +418,7 @@ def test_functions_are_chosen_from_more(silicon: Dataset, tmp_path: Path) -> Non
 @pytest.mark.parametrize("search_atoms", [100, 15000])
 def test_the_choice_does_not_depend_on_threads(silicon: Dataset, search_atoms: int) -> None:
     """Also where a part of the structures decides and all are fitted."""
-    settings = replace(SMALL, search=1, search_atoms=search_atoms)
+    settings = replace(SMALL, search=1, search_atoms=search_atoms, candidates_per_function=2)
     one, two = (
         fit_ace(silicon, replace(settings, threads=n), rng=np.random.default_rng(1)) for n in (1, 2)
     )

@@ -28,8 +28,8 @@ class FitSettings:
             held-out labels as well, or when the data has fewer than ``environments_per_function``
             distinct environments for each.
         environments_per_function: see ``max_functions``; 0 switches that limit off.
-        candidates_per_function: the functions are chosen from so many times as many; 1 takes the
-            first ones in the order above.
+        candidates_per_function: the functions are chosen from so many times as many, by what they
+            do for the labels; 1 takes the first ones in the order above.
         search: how many bases may be compared for what is None and for the number of functions;
             1 takes the first, with ``max_functions``.
         search_atoms: structures of about so many atoms, drawn by the seed, decide the search.
@@ -62,7 +62,7 @@ class FitSettings:
     rank_cost: float = 1.0
     max_functions: int = 1200
     environments_per_function: float = 2.0
-    candidates_per_function: int = 2
+    candidates_per_function: int = 1
     search: int = 40
     search_atoms: int = 15000
     time_limit: float | None = None
