@@ -115,6 +115,7 @@ def test_files_of_a_base(tmp_path: Path, base: FitResult) -> None:
     ("settings", "message"),
     [
         ({"cutoff": 5.0}, "cutoff cannot be given with a prior"),
+        ({"candidates_per_function": 2}, "candidates_per_function cannot be given with a prior"),
         ({"max_functions": 10}, "max_functions cannot be given with a prior"),
         ({"zbl": True}, "has no ZBL repulsion"),
     ],

@@ -59,7 +59,8 @@ def check_prior(prior: ACEPotential, train: Dataset, settings: FitSettings) -> N
             f"{', '.join(prior.elements)}."
         )
     defaults = FitSettings()
-    for name in ("cutoff", "max_rank", "radial", "max_functions"):
+    basis = ("cutoff", "max_rank", "radial", "max_functions", "candidates_per_function")
+    for name in basis:
         if getattr(settings, name) != getattr(defaults, name):
             raise InputError(
                 f"The fit setting {name} cannot be given with a prior, whose basis is used."
