@@ -19,12 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
-from aiida_autopipe.core.ace.equations import (
-    Choice,
-    Equations,
-    column_scaling,
-    scaled_matrix,
-)
+from aiida_autopipe.core.ace.equations import Choice, Equations, column_scaling, scaled_matrix
 from aiida_autopipe.core.ace.parallel import in_threads
 
 Array = NDArray[np.float64]
@@ -55,7 +50,7 @@ def pruned(
     """Choose at most ``most`` functions for each element.
 
     ``offsets`` (elements + 1,): functions of element k are offsets[k]:offsets[k + 1]. The mean of
-    the prior must be zero.
+    the prior must be zero, and the sums finite, as a fit with them has shown.
     """
 
     def kept(fold: int | None) -> Indices:
