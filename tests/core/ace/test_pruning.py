@@ -5,6 +5,7 @@ import pytest
 
 from aiida_autopipe.core.ace.equations import Choice, Equations, RowWeights
 from aiida_autopipe.core.ace.pruning import _losses, pruned
+from aiida_autopipe.core.errors import FitError
 
 WEIGHTS = RowWeights(energy=10.0, forces=1.0, stress=3.0)
 SIZE = 30
@@ -130,3 +131,10 @@ def test_sums_of_some_columns(rng: np.random.Generator, qr: bool) -> None:
     for fold in range(3):
         expected = alone.mean_square("forces", fold, mean[columns])
         assert part.mean_square("forces", fold, mean[columns]) == pytest.approx(expected)
+
+
+def test_sums_that_are_not_finite_are_refused(rng: np.random.Generator) -> None:
+    rows, targets = labels(rng)
+    rows[3, 4] = np.nan
+    with pytest.raises(FitError, match="not finite"):
+        pruned(of_rows(rows, targets, 1), Choice(WEIGHTS, 1e-8, 0.0), np.array([0, SIZE]), 5, 1)

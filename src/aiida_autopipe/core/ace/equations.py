@@ -210,7 +210,7 @@ class Equations:
         system = np.vstack([rows, prior])
         right = np.concatenate([targets, np.zeros(len(prior))])
         if not (np.isfinite(system).all() and np.isfinite(right).all()):
-            raise FitError(_NOT_FINITE)
+            raise FitError(NOT_FINITE)
         q, r = qr(system, mode="economic", overwrite_a=True)
         try:
             step = solve_triangular(r, q.T @ right)
@@ -254,7 +254,7 @@ class Equations:
         return result
 
 
-_NOT_FINITE = "The sums over the labels are not finite; check the labels for absurd values."
+NOT_FINITE = "The sums over the labels are not finite; check the labels for absurd values."
 
 
 def column_scaling(diagonal: Array, penalty: Array) -> Array:
@@ -296,7 +296,7 @@ def solve(
     prior = scaled_prior(np.diag(matrix), scale, prior_metric)
     scaled = scaled_matrix(matrix, scale, regularisation, prior)
     if not (np.isfinite(scaled).all() and np.isfinite(remaining).all()):
-        raise FitError(_NOT_FINITE)
+        raise FitError(NOT_FINITE)
     step = _solve_positive(scaled, (remaining * scale)[touched])
     coefficients[touched] += scale[touched] * step
     return coefficients

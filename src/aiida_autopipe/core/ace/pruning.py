@@ -19,8 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
-from aiida_autopipe.core.ace.equations import Choice, Equations, column_scaling, scaled_matrix
+from aiida_autopipe.core.ace.equations import (
+    NOT_FINITE,
+    Choice,
+    Equations,
+    column_scaling,
+    scaled_matrix,
+)
 from aiida_autopipe.core.ace.parallel import in_threads
+from aiida_autopipe.core.errors import FitError
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -50,7 +57,7 @@ def pruned(
     """Choose at most ``most`` functions for each element.
 
     ``offsets`` (elements + 1,): functions of element k are offsets[k]:offsets[k + 1]. The mean of
-    the prior must be zero, and the sums finite, as a fit with them has shown.
+    the prior must be zero. Raises FitError when the sums are not finite.
     """
 
     def kept(fold: int | None) -> Indices:
@@ -85,6 +92,8 @@ def _eliminate(
 def _losses(matrix: Array, right: Array, degrees: Array, choice: Choice) -> Array:
     """(F,) what the sum of squares and the penalty grow by without each function."""
     losses = np.zeros(len(right))
+    if not np.isfinite(matrix).all():
+        raise FitError(NOT_FINITE)
     if not matrix.any():
         return losses
     scale = column_scaling(np.diag(matrix), choice.penalty(degrees))
